@@ -1,0 +1,1 @@
+"""What an engine is on disk (`NAME.onnx` and its manifest `NAME.json`) and how one is made."""
