@@ -1,0 +1,45 @@
+"""Size and cost of a network, counted as the papers do."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trained numbers: weights, biases and batch normalization's two a channel, not its statistics."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_macs(module: nn.Module, height: int, width: int, *, include_batch_norm: bool = False) -> int:
+    """Multiply-adds for one (3, height, width) image; papers print them as "FLOPs".
+
+    Counted are convolutions and linear layers, biases not. The network runs as a copy on the meta device:
+    nothing is computed and no feature map takes memory.
+
+    Args:
+        module: a network that takes (B, 3, height, width).
+        height: pixels.
+        width: pixels.
+        include_batch_norm: count one multiply-add an element for batch normalization, as a graph that is
+            not folded for inference has it. ESeg's paper seems to count so.
+    """
+    total = 0
+
+    def add_macs(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.BatchNorm2d):
+            total += output.numel()
+        elif isinstance(layer, nn.Conv2d | nn.Linear):
+            total += output.numel() * layer.weight[0].numel()
+
+    network = copy.deepcopy(module).to("meta").eval()
+    counted = (nn.Conv2d, nn.Linear, nn.BatchNorm2d) if include_batch_norm else (nn.Conv2d, nn.Linear)
+    for layer in network.modules():
+        if isinstance(layer, counted):
+            layer.register_forward_hook(add_macs)
+    with torch.no_grad():
+        network(torch.empty(1, 3, height, width, device="meta"))
+    return total

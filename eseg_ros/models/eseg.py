@@ -1,0 +1,169 @@
+"""ESeg and ESeg-Lite (arXiv 2203.12683): EfficientNet -> pooled levels up to P9 -> BiFPN -> weighted fusion -> head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eseg_ros.models.bifpn import BiFPNCell
+from eseg_ros.models.efficientnet import EfficientNet
+from eseg_ros.models.layers import SeparableConv, SoftmaxSum, deployed_copy, initialize_convolutions
+
+ENCODER_LEVELS = 5
+MIN_INPUT_SIZE = 64  # pixels
+
+
+@dataclass(frozen=True)
+class EsegConfig:
+    """A member of the family.
+
+    Attributes:
+        encoder_width: EfficientNet's width factor.
+        encoder_depth: EfficientNet's depth factor.
+        fused: the Lite form: Fused-MBConv and ReLU instead of MBConv, squeeze-excite and SiLU.
+        bifpn_channels: channels of every pyramid level behind the encoder.
+        bifpn_repeats: BiFPN cells.
+        min_level: finest pyramid level used; the scores come out at stride 2^min_level.
+        max_level: coarsest pyramid level used.
+    """
+
+    encoder_width: float
+    encoder_depth: float
+    fused: bool
+    bifpn_channels: int
+    bifpn_repeats: int
+    min_level: int
+    max_level: int = 9
+
+
+ESEG_CONFIGS = {
+    "eseg_lite_s": EsegConfig(0.4, 0.6, fused=True, bifpn_channels=64, bifpn_repeats=1, min_level=3),
+    "eseg_lite_m": EsegConfig(0.6, 1.0, fused=True, bifpn_channels=80, bifpn_repeats=2, min_level=3),
+    "eseg_lite_l": EsegConfig(1.0, 1.0, fused=True, bifpn_channels=96, bifpn_repeats=3, min_level=3),
+    "eseg_s": EsegConfig(1.0, 1.1, fused=False, bifpn_channels=96, bifpn_repeats=4, min_level=2),
+    "eseg_m": EsegConfig(1.4, 1.8, fused=False, bifpn_channels=192, bifpn_repeats=5, min_level=2),
+    "eseg_l": EsegConfig(2.0, 3.1, fused=False, bifpn_channels=288, bifpn_repeats=6, min_level=2),
+}
+"""Tables 1 and 2 of the paper."""
+
+
+class Eseg(nn.Module):
+    """A member of the family with a head for `num_classes` classes.
+
+    Args:
+        config: which member.
+        num_classes: channels of the scores.
+        drop_connect: stochastic depth rate of the encoder's last block while training.
+
+    Attributes:
+        stride: pixels of the image from one score to the next.
+    """
+
+    def __init__(self, config: EsegConfig, num_classes: int, *, drop_connect: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = num_classes
+        self.stride = 2**config.min_level
+
+        channels = config.bifpn_channels
+        levels = range(config.min_level, config.max_level + 1)
+        activation = nn.ReLU() if config.fused else nn.SiLU()
+        self.encoder = EfficientNet(
+            width=config.encoder_width,
+            depth=config.encoder_depth,
+            fused=config.fused,
+            drop_connect=drop_connect,
+        )
+        widths = {level: self.encoder.channels[min(level, ENCODER_LEVELS)] for level in levels}
+        self.bifpn = nn.ModuleList()
+        for _ in range(config.bifpn_repeats):
+            self.bifpn.append(BiFPNCell(widths, channels, activation))
+            widths = dict.fromkeys(levels, channels)
+        self.fuse = MultiScaleFusion(len(levels))
+        self.head = Head(channels, num_classes, activation)
+        initialize_convolutions(self)
+        # Scores near zero at the start: no class is favoured before a pixel has been seen.
+        nn.init.normal_(self.head.classify.weight, std=0.01)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class scores at the head's stride. (B, 3, H, W) normalized RGB -> (B, classes, H/stride, W/stride).
+
+        Sizes are rounded up where they do not divide. While training, levels of one pixel need a batch of
+        at least two for their statistics (images up to 512 pixels and P9).
+
+        Raises:
+            ValueError: not a batch of three-channel images of at least 64x64.
+        """
+        _check_image(image)
+        encoded = self.encoder(image)  # {1: (B, C1, H/2, W/2), ..., 5: (B, C5, H/32, W/32)}
+        pyramid = select_levels(encoded, self.config.min_level, self.config.max_level)
+        for cell in self.bifpn:
+            pyramid = cell(pyramid)  # {level: (B, bifpn_channels, H/2^level, W/2^level)}
+        scores: Tensor = self.head(self.fuse(pyramid))  # (B, classes, H/stride, W/stride)
+        return scores
+
+    def deploy(self) -> Eseg:
+        """A frozen copy for inference with the same outputs as this network in eval mode.
+
+        Batch normalization is folded into the convolutions, fusion weights are constants, stochastic depth
+        is gone. Its `state_dict` has nothing else than convolutions' weights and biases and the constants;
+        the names are those of an exported graph's initializers.
+        """
+        return deployed_copy(self)
+
+
+def select_levels(encoded: Mapping[int, Tensor], min_level: int, max_level: int) -> dict[int, Tensor]:
+    """Levels `min_level` to `max_level`; those behind the encoder's by repeated 3x3 stride-2 average pooling.
+
+    Pooling gives the network a receptive field of the whole road for nothing: no weights, no
+    multiply-adds to speak of. {level: (B, C, H/2^level, W/2^level)}
+    """
+    pyramid = {level: x for level, x in encoded.items() if min_level <= level <= max_level}
+    for level in range(max(pyramid) + 1, max_level + 1):
+        pyramid[level] = F.avg_pool2d(pyramid[level - 1], kernel_size=3, stride=2, padding=1, count_include_pad=False)
+    return pyramid
+
+
+class MultiScaleFusion(nn.Module):
+    """All levels, bilinearly upsampled to the finest, in a softmax-weighted sum."""
+
+    def __init__(self, num_levels: int) -> None:
+        super().__init__()
+        self.sum = SoftmaxSum(num_levels)
+
+    def forward(self, pyramid: Mapping[int, Tensor]) -> Tensor:
+        """{level: (B, C, H/2^level, W/2^level)} -> (B, C, H/2^min_level, W/2^min_level)."""
+        finest, *coarser = (pyramid[level] for level in sorted(pyramid))
+        size = finest.shape[-2:]
+        upsampled = [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in coarser]
+        x: Tensor = self.sum([finest, *upsampled])
+        return x
+
+
+class Head(nn.Module):
+    """Separable 3x3 convolution, then a 1x1 to the classes."""
+
+    def __init__(self, channels: int, num_classes: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv = SeparableConv(channels, channels)
+        self.activation = activation
+        self.classify = nn.Conv2d(channels, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, classes, h, w)."""
+        x = self.classify(self.activation(self.conv(x)))
+        return x
+
+
+def _check_image(image: Tensor) -> None:
+    shape = tuple(image.shape)
+    if len(shape) != 4 or shape[1] != 3:
+        raise ValueError(f"image has shape {shape}; expected (batch, 3, height, width)")
+    if min(shape[2:]) < MIN_INPUT_SIZE:
+        raise ValueError(
+            f"image is {shape[2]}x{shape[3]} pixels (height x width); "
+            f"expected at least {MIN_INPUT_SIZE}x{MIN_INPUT_SIZE}; enlarge or pad it first"
+        )
