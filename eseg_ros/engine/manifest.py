@@ -137,7 +137,7 @@ class EngineManifest:
         try:
             classes = values.pop("classes")
             tensor_in: dict[str, Any] = values.pop("input")
-            tensor_in["mean"], tensor_in["std"] = tuple(tensor_in["mean"]), tuple(tensor_in["std"])
+            tensor_in.update(mean=tuple(tensor_in["mean"]), std=tuple(tensor_in["std"]))
             return EngineManifest(
                 classes=ClassSet(
                     name=classes["name"],
@@ -145,7 +145,7 @@ class EngineManifest:
                     palette=tuple((int(r), int(g), int(b)) for r, g, b in classes["palette"]),
                     ignore_id=classes["ignore_id"],
                 ),
-                input=InputSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("input").items()}),
+                input=InputSpec(**tensor_in),
                 output=OutputSpec(**values.pop("output")),
                 **values,
             )

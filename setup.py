@@ -1,0 +1,63 @@
+"""Installs eseg_ros: an ament_python package for colcon and a plain package for pip."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "eseg_ros"
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / NAME / "__init__.py").read_text(), re.MULTILINE)[1]
+
+
+def files(*patterns: str) -> list[str]:
+    """Files of the source tree, relative to it, as setuptools wants them."""
+    return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
+
+
+EXTRAS = {
+    "cpu": ["openvino>=2024.4", "onnxruntime>=1.17"],
+    "bag": ["rosbags>=0.10"],
+    "train": ["torch>=2.6", "lightning>=2.4", "tensorboard>=2.15", "onnx>=1.16", "onnxscript>=0.1", "onnxruntime>=1.17"],
+    "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.15,<0.18", "mypy>=1.11", "types-PyYAML", "types-tqdm"]
+    + ["colcon-core>=0.17", "colcon-ros>=0.5", "colcon-python-setup-py>=0.2.9", "colcon-defaults", "setuptools<80"],
+    "jazzy": [f"ros-jazzy-{part}" for part in ("rclpy", "rmw-fastrtps-cpp", "sensor-msgs", "std-msgs", "std-srvs")]
+    + [f"ros-jazzy-{part}" for part in ("diagnostic-msgs", "lifecycle-msgs", "rosgraph-msgs", "ament-index-python")],
+}  # fmt: skip
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description="Real-time semantic segmentation for ROS 2: ESeg-Lite engines, the node that runs them, their trainer",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="eseg_ros maintainers",
+    maintainer="eseg_ros maintainers",
+    maintainer_email="maintainers@users.noreply.h-seed-e9d1f1cc.example",
+    license="Apache-2.0",
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["py.typed", "**/*.html"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", files("launch/*.launch.py")),
+        (f"share/{NAME}/config", files("config/*.yaml", "config/*.xml")),
+        (f"share/{NAME}/config/train", files("config/train/*.yaml")),
+        (f"share/{NAME}/engines", files("engines/*.onnx", "engines/*.json")),
+    ],
+    python_requires=">=3.10",
+    # On a vehicle these come from apt by package.xml's keys; OpenCV 5 changed the API that cv_bridge and we are built on.
+    install_requires=["numpy>=1.21", "opencv-python>=4.5.4,<5", "PyYAML>=5.4", "tqdm>=4.57"],
+    extras_require=EXTRAS,
+    tests_require=["pytest"],
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "eseg = eseg_ros.cli:main",
+            "segmentation_node = eseg_ros.node.main:main",
+            "bag_player = eseg_ros.node.bag_player:main",
+        ],
+    },
+)
