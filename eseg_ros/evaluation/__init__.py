@@ -1,0 +1,1 @@
+"""How good and how fast an engine is: metrics, evaluation on data sets, benchmark."""
