@@ -20,12 +20,27 @@ def files(*patterns: str) -> list[str]:
 EXTRAS = {
     "cpu": ["openvino>=2024.4", "onnxruntime>=1.17"],
     "bag": ["rosbags>=0.10"],
-    "train": ["torch>=2.6", "lightning>=2.4", "tensorboard>=2.15", "onnx>=1.16", "onnxscript>=0.1", "onnxruntime>=1.17"],
-    "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.15,<0.18", "mypy>=1.11", "types-PyYAML", "types-tqdm"]
-    + ["colcon-core>=0.17", "colcon-ros>=0.5", "colcon-python-setup-py>=0.2.9", "colcon-defaults", "setuptools<80"],
-    "jazzy": [f"ros-jazzy-{part}" for part in ("rclpy", "rmw-fastrtps-cpp", "sensor-msgs", "std-msgs", "std-srvs")]
-    + [f"ros-jazzy-{part}" for part in ("diagnostic-msgs", "lifecycle-msgs", "rosgraph-msgs", "ament-index-python")],
-}  # fmt: skip
+    "train": ["torch>=2.6", "lightning>=2.4", "tensorboard>=2.15", "onnx>=1.16", "onnxscript>=0.1"],
+    "test": [
+        *(
+            "pytest>=8",
+            "hypothesis>=6",
+            "ruff>=0.15,<0.18",
+            "mypy>=1.11",
+            "types-PyYAML",
+            "types-tqdm",
+            "setuptools<80",
+        ),
+        *("colcon-core>=0.17", "colcon-ros>=0.5", "colcon-python-setup-py>=0.2.9", "colcon-library-path"),
+    ],
+    "jazzy": [
+        f"ros-jazzy-{part}"
+        for part in (
+            *("rclpy", "rmw-fastrtps-cpp", "ament-index-python", "rosgraph-msgs"),
+            *("sensor-msgs", "std-msgs", "std-srvs", "diagnostic-msgs", "lifecycle-msgs"),
+        )
+    ],
+}
 
 setup(
     name=NAME,
@@ -48,7 +63,7 @@ setup(
         (f"share/{NAME}/engines", files("engines/*.onnx", "engines/*.json")),
     ],
     python_requires=">=3.10",
-    # On a vehicle these come from apt by package.xml's keys; OpenCV 5 changed the API that cv_bridge and we are built on.
+    # On a vehicle these come from apt by package.xml's keys. OpenCV 5 is another API than ROS distributions carry.
     install_requires=["numpy>=1.21", "opencv-python>=4.5.4,<5", "PyYAML>=5.4", "tqdm>=4.57"],
     extras_require=EXTRAS,
     tests_require=["pytest"],

@@ -30,7 +30,7 @@ def share_folder() -> Path:
 
 
 def find_engine(name: str) -> Path:
-    """The engine called `name`: a path to its manifest, its ONNX file or their stem, or the name of a shipped engine."""
+    """Manifest path of `name`: a path to an engine (manifest, ONNX file or stem), or a shipped engine's name."""
     path = Path(name).expanduser()
     if path.suffix in (".json", ".onnx") or path.parent != Path():
         return path
