@@ -17,22 +17,12 @@ def files(*patterns: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
 
 
+COLCON = ["colcon-common-extensions", "setuptools<80"]  # colcon calls setup.py as older setuptools allow
 EXTRAS = {
     "cpu": ["openvino>=2024.4", "onnxruntime>=1.17"],
     "bag": ["rosbags>=0.10"],
     "train": ["torch>=2.6", "lightning>=2.4", "tensorboard>=2.15", "onnx>=1.16", "onnxscript>=0.1"],
-    "test": [
-        *(
-            "pytest>=8",
-            "hypothesis>=6",
-            "ruff>=0.15,<0.18",
-            "mypy>=1.11",
-            "types-PyYAML",
-            "types-tqdm",
-            "setuptools<80",
-        ),
-        *("colcon-core>=0.17", "colcon-ros>=0.5", "colcon-python-setup-py>=0.2.9", "colcon-library-path"),
-    ],
+    "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.15,<0.18", "mypy>=1.11", "types-PyYAML", "types-tqdm", *COLCON],
     "jazzy": [
         f"ros-jazzy-{part}"
         for part in (
