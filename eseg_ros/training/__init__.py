@@ -1,0 +1,1 @@
+"""The trainer: recipes, data, augmentation, losses, optimisation and checkpoints."""

@@ -1,0 +1,105 @@
+"""Augmentation of one training frame: one geometric warp, one color matrix, a little blur and noise.
+
+Everything random comes from the generator that is passed in, so a frame's augmentation depends on its seed alone.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from eseg_ros.training.config import AugmentConfig
+
+Image = npt.NDArray[np.uint8]
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+"""Rec. 601 weights of R, G and B in brightness."""
+
+
+def augment(
+    image: Image,
+    label: Image,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    pad_color: tuple[float, float, float],
+    ignore_id: int,
+) -> tuple[Image, Image]:
+    """A randomly changed crop of a frame and, in exact alignment, of its label.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        label: (H, W) uint8 class ids.
+        config: what may change and how much.
+        rng: source of everything random.
+        pad_color: RGB, 0..255, of pixels outside the frame.
+        ignore_id: label of pixels outside the frame.
+
+    Returns:
+        image (*config.crop, 3) uint8 RGB and label config.crop uint8.
+    """
+    matrix = random_warp(image.shape[:2], config, rng)
+    size = config.crop[::-1]
+    nearest = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    linear = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(image, matrix, size, flags=linear, borderMode=cv2.BORDER_CONSTANT, borderValue=pad_color)
+    label = cv2.warpAffine(label, matrix, size, flags=nearest, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_id)
+    warped = cv2.transform(warped, random_color_matrix(warped, config, rng))
+    return _degrade(warped, config, rng), label
+
+
+def random_warp(shape: tuple[int, int], config: AugmentConfig, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """The (2, 3) matrix from crop pixels to frame pixels: scale, mirror and place of the crop.
+
+    The scale is drawn log-uniformly, so that halving is as likely as doubling. Where the scaled frame is larger than
+    the crop, the crop lies wholly inside; where it is smaller, the frame lies wholly inside the crop, anywhere.
+    """
+    low, high = np.log(config.scale)
+    scale = float(np.exp(rng.uniform(low, high)))
+    slack = np.array([scale * n - crop for n, crop in zip(shape, config.crop, strict=True)])  # y, x; crop pixels
+    top, left = slack * rng.uniform(size=2)
+    if scale == 1.0:  # whole pixels: no needless blur
+        top, left = round(top), round(left)
+    # Pixel centers lie at half coordinates: frame = (crop + offset + 0.5) / scale - 0.5.
+    matrix = np.array(
+        [
+            [1 / scale, 0.0, (left + 0.5) / scale - 0.5],
+            [0.0, 1 / scale, (top + 0.5) / scale - 0.5],
+        ]
+    )
+    if rng.random() < config.flip:
+        mirror = np.array([[-1.0, 0.0, config.crop[1] - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        matrix = matrix @ mirror
+    return matrix
+
+
+def random_color_matrix(image: Image, config: AugmentConfig, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Brightness, contrast, saturation and hue as one (3, 4) matrix on (R, G, B, 1); all four are linear."""
+    brightness, contrast, saturation = (
+        rng.uniform(1 - jitter, 1 + jitter) for jitter in (config.brightness, config.contrast, config.saturation)
+    )
+    angle = np.deg2rad(rng.uniform(-config.hue, config.hue))
+    to_gray = np.tile(_LUMA, (3, 1))
+    saturate = saturation * np.eye(3) + (1 - saturation) * to_gray
+    color = brightness * contrast * saturate @ _rotation_about_gray(angle)
+    mean = float(_LUMA @ cv2.mean(image)[:3])
+    offset = np.full((3, 1), brightness * (1 - contrast) * mean)
+    return np.hstack([color, offset])
+
+
+def _rotation_about_gray(angle: float) -> npt.NDArray[np.float64]:
+    """Rotation of RGB space about its gray axis (1, 1, 1), by Rodrigues' formula."""
+    cross = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / np.sqrt(3)
+    rotation: npt.NDArray[np.float64] = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return rotation
+
+
+def _degrade(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
+    """Blur and noise, each with its probability."""
+    blurred, noisy = rng.random(2) < (config.blur, config.noise)
+    if blurred:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.5))
+    if noisy:
+        noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 12))
+        image = cv2.add(image, noise, dtype=cv2.CV_8U)
+    return image

@@ -1,0 +1,138 @@
+"""What a checkpoint says about itself, how it is exported from, and how it starts another run.
+
+A checkpoint is Lightning's own (weights, optimizer, schedule, loops: all that a resumed run needs) with one entry more,
+`training_record`, so that whoever exports it needs no other file.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from eseg_ros.errors import EsegError
+from eseg_ros.labels import class_set
+from eseg_ros.models import build_model
+
+RECORD_KEY = "training_record"
+"""Entry of a checkpoint that holds its TrainingRecord as plain values."""
+
+EMA_PREFIX = "ema."
+"""Prefix, in a checkpoint's state_dict, of the averaged weights."""
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointError(EsegError):
+    """A checkpoint that cannot be read or does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """How the weights in a checkpoint came about.
+
+    Attributes:
+        model: name for `eseg_ros.models.build_model`.
+        classes: name of the class set.
+        mean: RGB mean of the normalisation, on a 0..1 scale.
+        std: RGB standard deviation of the normalisation, on a 0..1 scale.
+        config: the resolved recipe as plain values.
+        epochs: epochs trained when the checkpoint was written.
+        scores: last validation of these weights, "NAME/miou", "NAME/pixel_accuracy" and "NAME/iou/CLASS" for each set;
+            empty before the first validation.
+        best_miou: best mean mIoU over the validation sets so far, None before the first validation.
+        torch_version: of the training process.
+    """
+
+    model: str
+    classes: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    config: dict[str, Any]
+    epochs: int
+    scores: dict[str, float]
+    best_miou: float | None
+    torch_version: str
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint at `path` as a dictionary, tensors on the CPU. Never executes code from the file.
+
+    Raises:
+        CheckpointError: missing, cut, or not a checkpoint of this trainer.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: no such checkpoint; a run keeps best.ckpt and last.ckpt in its folder"
+        ) from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint (cut or foreign): {error}") from error
+    if not isinstance(checkpoint, dict) or RECORD_KEY not in checkpoint or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path}: not a checkpoint of `eseg train`: it has no {RECORD_KEY!r}")
+    return checkpoint
+
+
+def record_to_dict(record: TrainingRecord) -> dict[str, Any]:
+    """The record as plain values for a checkpoint."""
+    return asdict(record)
+
+
+def record_of(checkpoint: dict[str, Any]) -> TrainingRecord:
+    """The record in a checkpoint that `read_checkpoint` gave."""
+    fields = dict(checkpoint[RECORD_KEY])
+    return TrainingRecord(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+def ema_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The averaged weights in a checkpoint, under the network's own names."""
+    state = checkpoint["state_dict"]
+    return {name.removeprefix(EMA_PREFIX): value for name, value in state.items() if name.startswith(EMA_PREFIX)}
+
+
+def load_for_export(path: Path) -> tuple[nn.Module, TrainingRecord]:
+    """The averaged network of a checkpoint, float32 on the CPU in eval mode, and how it was trained.
+
+    Raises:
+        CheckpointError: the file cannot be read, or its weights do not fit the model it names.
+    """
+    checkpoint = read_checkpoint(path)
+    record = record_of(checkpoint)
+    net = build_model(record.model, len(class_set(record.classes)))
+    try:
+        net.load_state_dict(ema_weights(checkpoint))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: its weights do not fit {record.model} as this version builds it: {error}"
+        ) from None
+    return net.eval(), record
+
+
+def warm_start(net: nn.Module, path: Path) -> list[str]:
+    """Loads the averaged weights of a checkpoint into `net` where name and shape fit.
+
+    Returns:
+        Names of the entries of `net` that did not fit and keep their start, for example a head for other classes.
+
+    Raises:
+        CheckpointError: the file cannot be read, or nothing in it fits.
+    """
+    weights = ema_weights(read_checkpoint(path))
+    own = net.state_dict()
+    fitting = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
+    if not fitting:
+        raise CheckpointError(
+            f"{path}: none of its {len(weights)} weights fits this model; name a checkpoint of its family"
+        )
+    net.load_state_dict(fitting, strict=False)
+    unfitted = [name for name in own if name not in fitting]
+    _log.info("%s: %d of %d entries loaded", path, len(fitting), len(own))
+    if unfitted:
+        _log.warning("%s: no fitting weights for %s", path, ", ".join(unfitted))
+    return unfitted

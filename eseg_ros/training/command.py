@@ -1,0 +1,51 @@
+"""`eseg train`: trains a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+RESUME_LAST = "last"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="a recipe, for example one of config/train/")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="changes to the recipe, for example data.root=… optimizer.lr=1e-3",
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=RESUME_LAST,
+        metavar="CKPT",
+        help="go on from this checkpoint, or, without CKPT, from the run's last one",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved recipe and the model's size, then stop"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, or with --dry-run only says what would be trained. Raises an EsegError where that cannot be."""
+    from eseg_ros.training.config import config_to_yaml, load_config
+
+    config = load_config(args.config, args.overrides)
+    print(config_to_yaml(config), flush=True)
+    if args.dry_run:
+        from eseg_ros.labels import class_set
+        from eseg_ros.models import build_model
+
+        net = build_model(config.model, len(class_set(config.classes)))
+        count = sum(parameter.numel() for parameter in net.parameters())
+        print(f"{config.model}: {count / 1e6:.2f} M parameters; the run would go to {config.run_dir}")
+        return 0
+    from eseg_ros.training.trainer import LAST_CHECKPOINT, train
+
+    resume = config.run_dir / LAST_CHECKPOINT if args.resume == RESUME_LAST else args.resume
+    best = train(config, None if resume is None else Path(resume))
+    print(f"best checkpoint: {best}")
+    return 0

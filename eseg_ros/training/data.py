@@ -1,0 +1,258 @@
+"""Frames and labels from folders, in the order and with the augmentation that seed and epoch decide.
+
+The layout is ROOT/SPLIT/images/NAME.jpg (or .png) with ROOT/SPLIT/labels/NAME.png, 8-bit class ids. Nothing here
+depends on the number of loader processes: a sampler draws (epoch, position, frame) in the training process, and a
+frame's augmentation is seeded by these numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from eseg_ros.errors import EsegError
+from eseg_ros.labels import ClassSet, class_set
+from eseg_ros.training.augment import augment
+from eseg_ros.training.config import AugmentConfig, TrainConfig
+
+Image = npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+class DataError(EsegError):
+    """Frames that cannot be trained on. The message names the file."""
+
+
+class Draw(NamedTuple):
+    """One training frame of one epoch: which `frame`, and where in the epoch it comes (`position`)."""
+
+    epoch: int
+    position: int
+    frame: int
+
+
+def files_by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Files of a folder with one of these suffixes, sorted, by name without suffix; {} where there is no folder."""
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes}
+
+
+def read_image(path: Path) -> Image:
+    """(H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: not a readable image.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{path}: not a readable image")
+    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return rgb
+
+
+def read_label(path: Path, classes: ClassSet) -> Image:
+    """(H, W) uint8 class ids.
+
+    Raises:
+        DataError: not a readable 8-bit single-channel image, or it holds ids that are neither a class nor ignored.
+    """
+    label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if label is None:
+        raise DataError(f"{path}: not a readable image")
+    if label.dtype != np.uint8 or label.ndim != 2:
+        raise DataError(
+            f"{path}: expected class ids in an 8-bit single-channel PNG, found {label.dtype} of shape {label.shape}"
+        )
+    found = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
+    unknown = [int(i) for i in found if i >= len(classes) and i != classes.ignore_id]
+    if unknown:
+        raise DataError(
+            f"{path}: ids {unknown} are outside the {len(classes)} classes of {classes.name} "
+            f"(0 to {len(classes) - 1}, {classes.ignore_id} = ignored); convert the labels or choose another class set"
+        )
+    typed: Image = label
+    return typed
+
+
+class SegmentationFolder(Dataset[tuple[Image, Image]]):
+    """The frames of ROOT/SPLIT: [i] is (image (H, W, 3) uint8 RGB, label (H, W) uint8).
+
+    Args:
+        root: holds the splits.
+        split: name of the split.
+        classes: what the ids mean.
+        cache: decode every frame now and keep it; later processes share the memory.
+
+    Raises:
+        DataError: no frames, a frame without a label or the reverse, or (on reading) a bad file.
+    """
+
+    def __init__(self, root: Path, split: str, classes: ClassSet, *, cache: bool) -> None:
+        folder = root / split
+        images = files_by_name(folder / "images", IMAGE_SUFFIXES)
+        labels = files_by_name(folder / "labels", (".png",))
+        if not images:
+            raise DataError(f"{folder / 'images'}: no frames (.jpg or .png) here; set data.root or the source's root")
+        unpaired = sorted(images.keys() ^ labels.keys())
+        if unpaired:
+            raise DataError(
+                f"{folder}: {len(unpaired)} names are only in images or only in labels, the first is {unpaired[0]!r}; "
+                f"list all: eseg data check {root}"
+            )
+        self.names = list(images)
+        self._classes = classes
+        self._paths = [(images[name], labels[name]) for name in self.names]
+        self._cache: list[tuple[Image, Image]] | None = None
+        if cache:
+            bar = tqdm(range(len(self)), desc=f"reading {folder}", unit="frame", leave=False, disable=None)
+            self._cache = [self._read(index) for index in bar]
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> tuple[Image, Image]:
+        return self._read(index) if self._cache is None else self._cache[index]
+
+    def _read(self, index: int) -> tuple[Image, Image]:
+        image_path, label_path = self._paths[index]
+        image, label = read_image(image_path), read_label(label_path, self._classes)
+        if image.shape[:2] != label.shape:
+            raise DataError(f"{label_path}: {label.shape[::-1]} pixels, but its frame has {image.shape[1::-1]}")
+        return image, label
+
+
+class TrainingFrames(Dataset[tuple[Tensor, Tensor]]):
+    """Augmented frames of several folders: [draw] is (image (h, w, 3) uint8 RGB, label (h, w) uint8) of crop size."""
+
+    def __init__(
+        self,
+        folders: Sequence[SegmentationFolder],
+        config: AugmentConfig,
+        seed: int,
+        pad_color: tuple[float, float, float],
+        ignore_id: int,
+    ) -> None:
+        self._folders = folders
+        self._ends = np.cumsum([len(folder) for folder in folders])
+        self._config = config
+        self._seed = seed
+        self._pad_color = pad_color
+        self._ignore_id = ignore_id
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        source = int(np.searchsorted(self._ends, draw.frame, side="right"))
+        first = int(self._ends[source - 1]) if source else 0
+        image, label = self._folders[source][draw.frame - first]
+        rng = np.random.default_rng((self._seed, draw.epoch, draw.position))
+        image, label = augment(image, label, self._config, rng, self._pad_color, self._ignore_id)
+        return torch.from_numpy(image), torch.from_numpy(label)
+
+
+class EpochSampler(Sampler[Draw]):
+    """Shuffled draws of one epoch; `set_epoch`, called by the trainer, chooses which.
+
+    Each source is an endless row of permutations of which every epoch takes the next `repeat * size` frames, so that
+    over the epochs all frames of a source come equally often, whatever its repeat.
+    """
+
+    def __init__(self, sizes: Sequence[int], repeats: Sequence[float], seed: int) -> None:
+        self._sizes = sizes
+        self._counts = [max(1, round(size * repeat)) for size, repeat in zip(sizes, repeats, strict=True)]
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return sum(self._counts)
+
+    def __iter__(self) -> Iterator[Draw]:
+        firsts = np.cumsum([0, *self._sizes[:-1]])
+        indices = np.concatenate([first + self._frames(source) for source, first in enumerate(firsts)])
+        np.random.default_rng((self._seed, self._epoch)).shuffle(indices)
+        for position, index in enumerate(indices):
+            yield Draw(self._epoch, position, int(index))
+
+    def _frames(self, source: int) -> npt.NDArray[np.int64]:
+        """Frames of one source for this epoch, indices within the source."""
+        size, count = self._sizes[source], self._counts[source]
+        begin, end = self._epoch * count, (self._epoch + 1) * count
+        rounds = range(begin // size, -(-end // size))
+        row = np.concatenate([np.random.default_rng((self._seed, source, turn)).permutation(size) for turn in rounds])
+        offset = rounds.start * size
+        return row[begin - offset : end - offset]
+
+
+class ValidationFrames(Dataset[tuple[Tensor, Tensor]]):
+    """Frames of one folder as they are: [i] is (image (H, W, 3) uint8 RGB, label (H, W) uint8)."""
+
+    def __init__(self, folder: SegmentationFolder) -> None:
+        self._folder = folder
+
+    def __len__(self) -> int:
+        return len(self._folder)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = self._folder[index]
+        return torch.from_numpy(image), torch.from_numpy(label)
+
+
+def training_loader(config: TrainConfig) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches (B, h, w, 3) uint8 RGB and (B, h, w) uint8 of all training sources.
+
+    Raises:
+        DataError: a source is missing or bad, or an epoch has fewer frames than a batch.
+    """
+    classes, data = class_set(config.classes), config.data
+    folders = [
+        SegmentationFolder(config.root_of(source), source.split, classes, cache=data.cache) for source in data.train
+    ]
+    red, green, blue = (255 * mean for mean in data.mean)
+    frames = TrainingFrames(folders, config.augment, config.seed, (red, green, blue), classes.ignore_id)
+    sampler = EpochSampler([len(folder) for folder in folders], [s.repeat for s in data.train], config.seed)
+    if len(sampler) < data.batch_size:
+        raise DataError(f"an epoch has {len(sampler)} frames but data.batch_size is {data.batch_size}; lower it")
+    return DataLoader(
+        frames,
+        batch_size=data.batch_size,
+        sampler=sampler,
+        num_workers=data.num_workers,
+        persistent_workers=data.num_workers > 0,
+        worker_init_fn=_single_threaded,
+        drop_last=True,  # a short last batch would skew batch norm
+    )
+
+
+def validation_loaders(config: TrainConfig) -> list[DataLoader[tuple[Tensor, Tensor]]]:
+    """One loader of single frames (sizes may differ) for each validation set.
+
+    Raises:
+        DataError: a set is missing or bad.
+    """
+    classes = class_set(config.classes)
+    return [
+        DataLoader(
+            ValidationFrames(
+                SegmentationFolder(config.root_of(source), source.split, classes, cache=config.data.cache)
+            ),
+            batch_size=1,
+        )
+        for source in config.data.validate
+    ]
+
+
+def _single_threaded(_worker: int) -> None:
+    """Loader processes leave the cores to the training process."""
+    cv2.setNumThreads(0)

@@ -1,0 +1,52 @@
+"""Optimizers, learning-rate schedule and the moving average of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from eseg_ros.training.config import OptimizerConfig
+
+
+def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The recipe's optimizer. Vectors and scalars (biases, norms, fusion weights) are not decayed."""
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+
+
+def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Share of the peak rate at a step, 0 based: linear up to 1 over the warm-up, then half a cosine down to 0."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def ema_decay(updates: int, decay: float) -> float:
+    """Decay of update number `updates`, 0 based: small at first, so that the random start is soon forgotten."""
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, net: nn.Module, decay: float) -> None:
+    """average = decay * average + (1 - decay) * net, for parameters and float buffers; counters are copied."""
+    pairs = list(zip(_tensors(average), _tensors(net), strict=True))
+    floats = [(mean, new) for mean, new in pairs if mean.is_floating_point()]
+    torch._foreach_lerp_([mean for mean, _ in floats], [new for _, new in floats], 1 - decay)
+    for mean, new in pairs:
+        if not mean.is_floating_point():
+            mean.copy_(new)
+
+
+def _tensors(module: nn.Module) -> Iterable[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()

@@ -1,0 +1,204 @@
+"""One training run on PyTorch Lightning: the step, the validation, checkpoints, resume."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from eseg_ros.errors import EsegError
+from eseg_ros.evaluation.metrics import ConfusionMatrix
+from eseg_ros.labels import class_set
+from eseg_ros.models import build_model
+from eseg_ros.training.checkpoint import RECORD_KEY, TrainingRecord, read_checkpoint, record_to_dict, warm_start
+from eseg_ros.training.config import TrainConfig, config_to_dict, config_to_yaml
+from eseg_ros.training.data import training_loader, validation_loaders
+from eseg_ros.training.losses import OhemCrossEntropy, upsampled
+from eseg_ros.training.optimisation import build_optimizer, ema_decay, learning_rate_factor, update_ema
+from eseg_ros.training.report import RunLog
+
+LAST_CHECKPOINT = "last.ckpt"
+BEST_CHECKPOINT = "best.ckpt"
+BEST_SCORE = "miou"
+"""Name of the logged score that chooses the best checkpoint: the mean mIoU over all validation sets."""
+
+
+class TrainingDivergedError(EsegError):
+    """The loss is not a number any more."""
+
+
+class SegmentationTask(L.LightningModule):
+    """A network, its moving average, and what a training and a validation step do with them.
+
+    `net` learns; `ema`, its moving average, is what is validated and exported. Both travel in the checkpoint.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.classes = class_set(config.classes)
+        self.net: nn.Module = build_model(config.model, len(self.classes))
+        if config.init_from is not None:
+            warm_start(self.net, config.init_from)
+        self.net.to(memory_format=torch.channels_last)
+        self.ema = copy.deepcopy(self.net).requires_grad_(False).eval()
+        self.loss = OhemCrossEntropy(config.loss, self.classes.ignore_id)
+        self.register_buffer("mean", torch.tensor(config.data.mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(config.data.std).view(3, 1, 1) * 255, persistent=False)
+        self.scores: dict[str, float] = {}
+        self.best_miou: float | None = None
+        self._confusions: list[ConfusionMatrix] = []
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        loader = training_loader(self.config)
+        # Lightning starts a resumed run's first epoch before it tells the sampler which epoch that is.
+        loader.sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+        return loader
+
+    def val_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]]:
+        return validation_loaders(self.config)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = build_optimizer(self.net, self.config.optimizer)
+        total = int(self.trainer.estimated_stepping_batches)
+        warmup = round(total * self.config.optimizer.warmup_epochs / self.config.epochs)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def normalized(self, image: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, channels last in memory."""
+        return (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+    def on_train_epoch_start(self) -> None:
+        # Layers that draw random numbers must do so alike in a resumed run.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        image, label = batch
+        loss: Tensor = self.loss(self.net(self.normalized(image)), label)
+        if not torch.isfinite(loss):
+            raise TrainingDivergedError(
+                f"the loss is {loss.item()} in epoch {self.current_epoch}, step {batch_index}, at learning rate "
+                f"{self.lr_schedulers().get_last_lr()[0]:.2e}; lower optimizer.lr, lengthen optimizer.warmup_epochs, "
+                "set optimizer.clip_norm=1, or rule out bf16 with precision=32"
+            )
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(image))
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        update_ema(self.ema, self.net, ema_decay(self.global_step - 1, self.config.ema_decay))
+
+    def on_validation_epoch_start(self) -> None:
+        ignore_id = self.classes.ignore_id
+        self._confusions = [ConfusionMatrix(len(self.classes), ignore_id) for _ in self.config.data.validate]
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
+        image, label = batch
+        logits = upsampled(self.ema(self.normalized(image)), (label.shape[1], label.shape[2]))
+        prediction = logits.argmax(dim=1).to(torch.uint8)  # (B, H, W)
+        for predicted, truth in zip(prediction.cpu().numpy(), label.cpu().numpy(), strict=True):
+            self._confusions[dataloader_idx].update(predicted, truth)
+
+    def on_validation_epoch_end(self) -> None:
+        scores: dict[str, float] = {}
+        for source, confusion in zip(self.config.data.validate, self._confusions, strict=True):
+            scores[f"{source.name}/miou"] = float(confusion.miou())
+            scores[f"{source.name}/pixel_accuracy"] = float(confusion.pixel_accuracy())
+            for name, iou in zip(self.classes.names, confusion.iou(), strict=True):
+                scores[f"{source.name}/iou/{name}"] = float(iou)
+        mean = sum(scores[f"{source.name}/miou"] for source in self.config.data.validate) / len(self._confusions)
+        self.scores = scores
+        self.best_miou = mean if self.best_miou is None else max(self.best_miou, mean)
+        self.log_dict({**scores, BEST_SCORE: mean})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        record = TrainingRecord(
+            model=self.config.model,
+            classes=self.config.classes,
+            mean=self.config.data.mean,
+            std=self.config.data.std,
+            config=config_to_dict(self.config),
+            epochs=self.trainer.fit_loop.epoch_progress.current.started,
+            scores=self.scores,
+            best_miou=self.best_miou,
+            torch_version=str(torch.__version__),
+        )
+        checkpoint[RECORD_KEY] = record_to_dict(record)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.scores = checkpoint[RECORD_KEY]["scores"]
+        self.best_miou = checkpoint[RECORD_KEY]["best_miou"]
+
+
+def train(config: TrainConfig, resume: Path | None = None) -> Path:
+    """Trains a recipe; checkpoints and logs go to `config.run_dir`.
+
+    Args:
+        config: the recipe.
+        resume: a checkpoint of the same recipe to go on from, as if the run had never stopped.
+
+    Returns:
+        The best checkpoint.
+
+    Raises:
+        EsegError: a run of this name exists and is not resumed, data or checkpoints are bad, or the loss diverged.
+    """
+    _quiet_lightning()
+    run_dir = config.run_dir
+    if resume is None and (run_dir / LAST_CHECKPOINT).exists():
+        raise EsegError(f"{run_dir}: holds a run already; go on with it by --resume, or give another name=…")
+    if resume is not None:
+        read_checkpoint(resume)  # a clear error before anything is built
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
+    L.seed_everything(config.seed, verbose=False)
+    task = SegmentationTask(config)
+    _trainer(config).fit(task, ckpt_path=resume, weights_only=True)
+    return run_dir / BEST_CHECKPOINT
+
+
+def _trainer(config: TrainConfig) -> L.Trainer:
+    callbacks: list[Callback] = [
+        RunLog(config.run_dir),
+        ModelCheckpoint(
+            config.run_dir,
+            "best",
+            monitor=BEST_SCORE,
+            mode="max",
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        ),
+        ModelCheckpoint(config.run_dir, "last", enable_version_counter=False, save_on_train_epoch_end=True),
+    ]
+    interactive = sys.stderr.isatty()
+    if interactive:
+        callbacks.append(TQDMProgressBar(leave=False))
+    return L.Trainer(
+        max_epochs=config.epochs,
+        precision=config.precision,
+        check_val_every_n_epoch=config.validate_every,
+        gradient_clip_val=config.optimizer.clip_norm or None,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(config.run_dir, name="", version="tensorboard"),
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_progress_bar=interactive,
+        enable_model_summary=False,
+    )
+
+
+def _quiet_lightning() -> None:
+    """Silences what Lightning says about hardware and loaders; this run's own lines say what matters."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
