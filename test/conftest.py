@@ -1,0 +1,90 @@
+"""Fixtures that more than one folder of tests needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eseg_ros.engine.manifest import EngineManifest, InputSpec, OutputSpec, sha256_of, write_manifest
+from eseg_ros.labels import CAMVID
+
+EngineWriter = Callable[..., Path]
+
+TINY_MANIFEST = EngineManifest(
+    name="tiny",
+    model="nearest_color",
+    classes=CAMVID,
+    input=InputSpec(
+        name="image",
+        width=96,
+        height=64,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    ),
+    output=OutputSpec(name="logits", stride=8, width=12, height=8),
+    precision="fp32",
+    onnx_file="tiny.onnx",
+    onnx_sha256="",
+    opset=18,
+)
+"""Input 96x64 (width x height), CamVid's 11 classes, logits at stride 8."""
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a real engine that runs in microseconds and whose answer is known beforehand.
+
+    It gives each 8x8 block the class whose palette colour lies nearest to the block's mean colour: an image painted
+    in CamVid's colours comes back as its labels.
+    """
+    return write_tiny_engine(tmp_path_factory.mktemp("tiny_engine"))
+
+
+@pytest.fixture
+def make_tiny_engine(tmp_path: Path) -> EngineWriter:
+    """`make_tiny_engine(resize="letterbox", ...)`: the tiny engine with fields of its `InputSpec` changed."""
+
+    def make(**input_changes: object) -> Path:
+        changed = replace(TINY_MANIFEST.input, **input_changes)  # type: ignore[arg-type]
+        output = replace(TINY_MANIFEST.output, width=changed.width // 8, height=changed.height // 8)
+        return write_tiny_engine(tmp_path, replace(TINY_MANIFEST, input=changed, output=output))
+
+    return make
+
+
+def write_tiny_engine(folder: Path, manifest: EngineManifest = TINY_MANIFEST) -> Path:
+    """Write the nearest-colour network for `manifest` and the manifest itself; returns the manifest's path.
+
+    The squared distance |x - p|^2 of a colour x to a palette colour p is smallest where 2 x.p - |p|^2 is largest,
+    which is a convolution.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    order = [0, 1, 2] if manifest.input.color_order == "rgb" else [2, 1, 0]
+    palette = np.array(manifest.classes.palette, np.float32)[:, order] / 255
+    prototypes = (palette - np.array(manifest.input.mean, np.float32)) / np.array(manifest.input.std, np.float32)
+    stride = manifest.output.stride
+    weight = np.repeat(2 * prototypes[:, :, None] / stride**2, stride**2, axis=2).reshape(-1, 3, stride, stride)
+    bias = -np.square(prototypes).sum(1)
+    convolution = helper.make_node(
+        "Conv", [manifest.input.name, "weight", "bias"], [manifest.output.name], strides=[stride, stride]
+    )
+    image = [1, 3, manifest.input.height, manifest.input.width]
+    logits = [1, len(manifest.classes), manifest.output.height, manifest.output.width]
+    graph = helper.make_graph(
+        [convolution],
+        manifest.name,
+        [helper.make_tensor_value_info(manifest.input.name, TensorProto.FLOAT, image)],
+        [helper.make_tensor_value_info(manifest.output.name, TensorProto.FLOAT, logits)],
+        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", manifest.opset)], ir_version=10)
+    onnx.checker.check_model(model)
+    path = folder / manifest.onnx_file
+    onnx.save(model, path)
+    return write_manifest(replace(manifest, onnx_sha256=sha256_of(path)), folder)
