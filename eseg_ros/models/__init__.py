@@ -14,7 +14,7 @@ def build_model(name: str, num_classes: int, *, drop_connect: float = 0.0) -> Es
     Args:
         name: a key of `MODELS`, e.g. "eseg_lite_s".
         num_classes: channels of the scores, at least 2.
-        drop_connect: stochastic depth rate of the encoder's last block while training.
+        drop_connect: stochastic depth rate that the encoder's blocks grow to, from 0 at the first; training only.
 
     Raises:
         ValueError: no such network, or too few classes.

@@ -1,24 +1,26 @@
-"""BiFPN, EfficientDet's two-way feature pyramid (arXiv 1911.09070), with ESeg's shared laterals.
+r"""BiFPN, EfficientDet's two-way feature pyramid (arXiv 1911.09070), with ESeg's shared laterals.
 
-A cell over levels 3 to 7:
+A cell over levels 3 to 7; circles of the columns `top_down` and `out` are nodes:
 
-    level   in                top_down            out
+    level     in           top_down           out
 
-      7     o-----------------------------------> o       coarse
-            |                                     ^
-            v                                     |
-      6     o---------------> o-----------------> o   (the input goes to `out` as well)
-                              |                   ^
-                              v                   |
-      5     o---------------> o-----------------> o   (likewise)
-                              |                   ^
-                              v                   |
-      4     o---------------> o-----------------> o   (likewise)
-                              |                   ^
-                              v                   |
-      3     o-----------------------------------> o       fine
+      7       o------------------------------> o      coarse
+               \                               ^
+                 ------------                  |
+                              v                |
+      6       o-------------> o--------------> o      `in` goes into `out` here as well
+                              |                ^
+                              v                |
+      5       o-------------> o--------------> o      here as well
+                              |                ^
+                              v                |
+      4       o-------------> o--------------> o      here as well
+                              |                ^
+                               ------------    |
+                                            v  |
+      3       o------------------------------> o      fine
 
-An arrow down upsamples, an arrow up downsamples. The ends need no middle node.
+Arrows down upsample, arrows up downsample. The two ends need no node in the middle.
 """
 
 from __future__ import annotations

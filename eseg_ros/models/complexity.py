@@ -16,15 +16,17 @@ def count_parameters(module: nn.Module) -> int:
 def count_macs(module: nn.Module, height: int, width: int, *, include_batch_norm: bool = False) -> int:
     """Multiply-adds for one (3, height, width) image; papers print them as "FLOPs".
 
-    Counted are convolutions and linear layers, biases not. The network runs as a copy on the meta device:
-    nothing is computed and no feature map takes memory.
+    Counted are convolutions and linear layers without their biases; weighted sums, activations, pooling and
+    resizing are not. The network runs as a copy on the meta device: nothing is computed and no feature
+    map takes memory.
 
     Args:
         module: a network that takes (B, 3, height, width).
         height: pixels.
         width: pixels.
-        include_batch_norm: count one multiply-add an element for batch normalization, as a graph that is
-            not folded for inference has it. ESeg's paper seems to count so.
+        include_batch_norm: count one multiply-add an element for batch normalization, as a graph has it that
+            is not folded for inference. Counted so, ESeg-S, M and L come within 1 % of the paper's figures
+            (without it 1.0 to 1.9 % below them); ESeg-Lite-S does without it (1.2 % above with it).
     """
     total = 0
 

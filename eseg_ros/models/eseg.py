@@ -40,14 +40,26 @@ class EsegConfig:
 
 
 ESEG_CONFIGS = {
-    "eseg_lite_s": EsegConfig(0.4, 0.6, fused=True, bifpn_channels=64, bifpn_repeats=1, min_level=3),
-    "eseg_lite_m": EsegConfig(0.6, 1.0, fused=True, bifpn_channels=80, bifpn_repeats=2, min_level=3),
-    "eseg_lite_l": EsegConfig(1.0, 1.0, fused=True, bifpn_channels=96, bifpn_repeats=3, min_level=3),
-    "eseg_s": EsegConfig(1.0, 1.1, fused=False, bifpn_channels=96, bifpn_repeats=4, min_level=2),
-    "eseg_m": EsegConfig(1.4, 1.8, fused=False, bifpn_channels=192, bifpn_repeats=5, min_level=2),
-    "eseg_l": EsegConfig(2.0, 3.1, fused=False, bifpn_channels=288, bifpn_repeats=6, min_level=2),
+    "eseg_lite_s": EsegConfig(
+        encoder_width=0.4, encoder_depth=0.6, fused=True, bifpn_channels=64, bifpn_repeats=1, min_level=3
+    ),
+    "eseg_lite_m": EsegConfig(
+        encoder_width=0.6, encoder_depth=1.0, fused=True, bifpn_channels=80, bifpn_repeats=2, min_level=3
+    ),
+    "eseg_lite_l": EsegConfig(
+        encoder_width=1.0, encoder_depth=1.0, fused=True, bifpn_channels=96, bifpn_repeats=3, min_level=3
+    ),
+    "eseg_s": EsegConfig(
+        encoder_width=1.0, encoder_depth=1.1, fused=False, bifpn_channels=96, bifpn_repeats=4, min_level=2
+    ),
+    "eseg_m": EsegConfig(
+        encoder_width=1.4, encoder_depth=1.8, fused=False, bifpn_channels=192, bifpn_repeats=5, min_level=2
+    ),
+    "eseg_l": EsegConfig(
+        encoder_width=2.0, encoder_depth=3.1, fused=False, bifpn_channels=288, bifpn_repeats=6, min_level=2
+    ),
 }
-"""Tables 1 and 2 of the paper."""
+"""The paper's six models."""
 
 
 class Eseg(nn.Module):
@@ -56,7 +68,7 @@ class Eseg(nn.Module):
     Args:
         config: which member.
         num_classes: channels of the scores.
-        drop_connect: stochastic depth rate of the encoder's last block while training.
+        drop_connect: stochastic depth rate that the encoder's blocks grow to, from 0 at the first; training only.
 
     Attributes:
         stride: pixels of the image from one score to the next.
@@ -109,8 +121,8 @@ class Eseg(nn.Module):
         """A frozen copy for inference with the same outputs as this network in eval mode.
 
         Batch normalization is folded into the convolutions, fusion weights are constants, stochastic depth
-        is gone. Its `state_dict` has nothing else than convolutions' weights and biases and the constants;
-        the names are those of an exported graph's initializers.
+        is gone. Its `state_dict` holds only convolutions' weights and biases and the constants, and names
+        them as an exported graph names its initializers, unless an optimizer merges equal ones.
         """
         return deployed_copy(self)
 

@@ -78,7 +78,7 @@ class ConvNorm(nn.Module):
             stride=(conv.stride[0], conv.stride[1]),
             padding=conv.kernel_size[0] // 2,
             groups=conv.groups,
-            device="meta",
+            device="meta",  # its weights are replaced at once
         )
         folded.weight = nn.Parameter(weight.to(conv.weight.dtype))
         folded.bias = nn.Parameter(bias.to(conv.weight.dtype))
