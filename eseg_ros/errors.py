@@ -25,3 +25,7 @@ class RuntimeUnavailableError(EsegError):
 
 class DeviceError(EsegError):
     """The accelerator or the inference library failed while running; the engine must be loaded anew."""
+
+
+class BagError(EsegError):
+    """A bag cannot be read, written or played: it is missing, cut, or lacks the topic that was asked for."""
