@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import types
 import typing
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class DataConfig:
         validate: named validation sets.
         batch_size: frames a step.
         num_workers: loader processes; 0 loads in the training process.
-        cache: keep decoded frames in memory (1 MB for a frame of 480x360 and its label take 0.7 MB).
+        cache: keep decoded frames in memory; one of 480x360 with its label takes 0.7 MB.
         mean: RGB mean of the normalisation, on a 0..1 scale.
         std: RGB standard deviation of the normalisation, on a 0..1 scale.
     """
@@ -217,7 +218,8 @@ class TrainConfig:
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:
             raise ConfigError("\n".join(broken))
-        for source in (*self.data.train, *self.data.validate):
+        sources: tuple[SourceConfig | ValidationConfig, ...] = (*self.data.train, *self.data.validate)
+        for source in sources:
             self.root_of(source)
 
     @property
@@ -339,11 +341,8 @@ def _build_dataclass(cls: type[T], tree: Any, where: str) -> T:
             near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)[0]
             raise ConfigError(f"{_join(where, key)}: unknown key; the nearest is {near!r} (known: {', '.join(hints)})")
     values = {key: _build(hints[key], value, _join(where, key)) for key, value in tree.items()}
-    missing = [
-        f.name
-        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values
-    ]
+    parameters = inspect.signature(cls).parameters.values()
+    missing = [p.name for p in parameters if p.default is inspect.Parameter.empty and p.name not in values]
     if missing:
         raise ConfigError(f"{_join(where, missing[0])}: missing, and it has no default")
     return cls(**values)

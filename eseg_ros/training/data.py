@@ -209,8 +209,8 @@ class ValidationFrames(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(image), torch.from_numpy(label)
 
 
-def training_loader(config: TrainConfig) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches (B, h, w, 3) uint8 RGB and (B, h, w) uint8 of all training sources.
+def training_loader(config: TrainConfig, epoch: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches (B, h, w, 3) uint8 RGB and (B, h, w) uint8 of all training sources, first those of `epoch`.
 
     Raises:
         DataError: a source is missing or bad, or an epoch has fewer frames than a batch.
@@ -222,6 +222,7 @@ def training_loader(config: TrainConfig) -> DataLoader[tuple[Tensor, Tensor]]:
     red, green, blue = (255 * mean for mean in data.mean)
     frames = TrainingFrames(folders, config.augment, config.seed, (red, green, blue), classes.ignore_id)
     sampler = EpochSampler([len(folder) for folder in folders], [s.repeat for s in data.train], config.seed)
+    sampler.set_epoch(epoch)
     if len(sampler) < data.batch_size:
         raise DataError(f"an epoch has {len(sampler)} frames but data.batch_size is {data.batch_size}; lower it")
     return DataLoader(

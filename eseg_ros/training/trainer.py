@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.utils.data import DataLoader
 
 from eseg_ros.errors import EsegError
@@ -47,10 +48,10 @@ class SegmentationTask(L.LightningModule):
         super().__init__()
         self.config = config
         self.classes = class_set(config.classes)
-        self.net: nn.Module = build_model(config.model, len(self.classes))
+        net: nn.Module = build_model(config.model, len(self.classes))
         if config.init_from is not None:
-            warm_start(self.net, config.init_from)
-        self.net.to(memory_format=torch.channels_last)
+            warm_start(net, config.init_from)
+        self.net: nn.Module = convert_conv2d_weight_memory_format(net, torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.loss = OhemCrossEntropy(config.loss, self.classes.ignore_id)
         self.register_buffer("mean", torch.tensor(config.data.mean).view(3, 1, 1) * 255, persistent=False)
@@ -60,10 +61,8 @@ class SegmentationTask(L.LightningModule):
         self._confusions: list[ConfusionMatrix] = []
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        loader = training_loader(self.config)
         # Lightning starts a resumed run's first epoch before it tells the sampler which epoch that is.
-        loader.sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
-        return loader
+        return training_loader(self.config, self.trainer.fit_loop.epoch_progress.current.processed)
 
     def val_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]]:
         return validation_loaders(self.config)
@@ -77,7 +76,8 @@ class SegmentationTask(L.LightningModule):
 
     def normalized(self, image: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, channels last in memory."""
-        return (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        normalized: Tensor = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return normalized
 
     def on_train_epoch_start(self) -> None:
         # Layers that draw random numbers must do so alike in a resumed run.
