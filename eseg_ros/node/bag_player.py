@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import rclpy
@@ -28,6 +26,7 @@ from tqdm import tqdm
 from eseg_ros.bag.command import add_play_arguments
 from eseg_ros.bag.reader import IMAGE_TYPES, BagReader, RecordedMessage, Topic
 from eseg_ros.errors import BagError, EsegError
+from eseg_ros.node.signals import StopSignals
 
 CLOCK_TOPIC = "/clock"
 CLOCK_PERIOD_S = 0.02
@@ -107,8 +106,8 @@ class BagPlayer:
                 return
             if time.monotonic() > deadline:
                 raise BagError(
-                    f"after {timeout_s:g} s {', '.join(waiting)} has fewer than {count} subscribers; is the node active, "
-                    "does it subscribe to this topic, and has it the same ROS_DOMAIN_ID?"
+                    f"after {timeout_s:g} s {', '.join(waiting)} has fewer than {count} subscribers; is the node "
+                    "active, does it subscribe to this topic, and has it the same ROS_DOMAIN_ID?"
                 )
             self.tick()
             time.sleep(CLOCK_PERIOD_S)
@@ -149,30 +148,6 @@ class BagPlayer:
         clock = Clock()
         clock.clock.sec, clock.clock.nanosec = divmod(time_ns, 1_000_000_000)
         self._clock.publish(clock)
-
-
-class StopSignals:
-    """Own handlers for SIGINT and SIGTERM, which only leave a note; a context manager."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __call__(self) -> bool:
-        """Whether a signal came."""
-        return self.received is not None
-
-    def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.received = number
 
 
 def play_bag(arguments: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
