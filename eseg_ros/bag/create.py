@@ -22,7 +22,7 @@ COMPRESSED_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
 """File suffix -> CompressedImage.format."""
 RAW_SUFFIXES = {*COMPRESSED_FORMATS, ".bmp", ".ppm", ".tif", ".tiff", ".webp"}
 
-# Time 0 means "no time yet" to ROS, so a bag of images without stamps of their own begins one second later.
+# Time 0 means "no time yet" to ROS, so images that bring no time of their own begin one second later.
 _START_NS = 1_000_000_000
 
 
@@ -62,9 +62,8 @@ def create_bag(
         for index, file in enumerate(tqdm(files, desc=f"writing {path.name}", unit="frame")):
             stamp_ns = _START_NS + round(index * 1e9 / rate_hz)
             if compressed:
-                bag.write_compressed(
-                    topic, file.read_bytes(), COMPRESSED_FORMATS[file.suffix.lower()], stamp_ns, FRAME_ID
-                )
+                image_format = COMPRESSED_FORMATS[file.suffix.lower()]
+                bag.write_compressed(topic, file.read_bytes(), image_format, stamp_ns, FRAME_ID)
             else:
                 bag.write_image(topic, _read(file, cv2.IMREAD_COLOR), stamp_ns, FRAME_ID)
             if file in label_files:
@@ -92,8 +91,9 @@ def render_bag(
     drive: Iterable[RenderedFrame] = render_drive(seed, frames, rate_hz, width, height)
     with BagWriter(path, storage) as bag:
         for frame in tqdm(drive, desc="rendering the drive", total=frames, unit="frame"):
-            bag.write_image(topic, frame.image, frame.stamp_ns, FRAME_ID)
-            bag.write_image(label_topic, frame.label, frame.stamp_ns, FRAME_ID, "mono8")
+            stamp_ns = _START_NS + frame.stamp_ns
+            bag.write_image(topic, frame.image, stamp_ns, FRAME_ID)
+            bag.write_image(label_topic, frame.label, stamp_ns, FRAME_ID, "mono8")
 
 
 def _files(folder: Path, suffixes: Iterable[str]) -> list[Path]:

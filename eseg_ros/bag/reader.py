@@ -105,9 +105,8 @@ class BagReader:
             BagError: the bag has no such topic; the message lists those there are.
         """
         if name not in self.topics:
-            raise BagError(
-                f"the bag {self.path} has no topic {name}; it has {', '.join(sorted(self.topics)) or 'none'}"
-            )
+            found = ", ".join(sorted(self.topics)) or "none"
+            raise BagError(f"the bag {self.path} has no topic {name}; it has {found}")
         return self.topics[name]
 
     def image_topic(self, name: str | None = None) -> Topic:
@@ -121,15 +120,11 @@ class BagReader:
             return next(iter(images.values()))
         if name in images:
             return images[name]
-        found = "\n".join(f"  {topic.name}  {topic.type}  {topic.count} messages" for topic in images.values())
+        problem = f"no image topic {name}" if name else f"{len(images)} image topics; name one with --topic"
+        found = "".join(f"\n  {topic.name}  {topic.type}  {topic.count} messages" for topic in images.values())
+        others = "".join(f"\n  {topic.name}  {topic.type}" for topic in self.topics.values())
         raise BagError(
-            f"the bag {self.path} has "
-            + (f"no image topic {name}" if name else f"{len(images)} image topics; name one with --topic")
-            + (
-                f". Its image topics:\n{found}"
-                if found
-                else f"; it holds {', '.join(sorted(self.topics)) or 'nothing'}"
-            )
+            f"the bag {self.path} has {problem}. " + (f"Its image topics:{found}" if found else f"Its topics:{others}")
         )
 
     def messages(self, topics: Collection[str]) -> Iterator[RecordedMessage]:
@@ -183,7 +178,7 @@ def frame_of(message: RecordedMessage) -> Frame:
 
 
 def compressed_encoding(image_format: str) -> str:
-    """ "png" or "jpeg" of a CompressedImage's `format`, which image_transport writes like "bgr8; jpeg compressed bgr8"."""
+    """ "png" or "jpeg" by a CompressedImage's `format`; image_transport writes it as "bgr8; jpeg compressed bgr8"."""
     return "png" if "png" in image_format.lower() else "jpeg"
 
 

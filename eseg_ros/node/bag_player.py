@@ -97,20 +97,20 @@ class BagPlayer:
         Raises:
             BagError: it took longer than `timeout_s`.
         """
-        images = [name for name in self.publishers if self._bag.topics[name].type in IMAGE_TYPES]
-        waiting = images or list(self.publishers)
         deadline = time.monotonic() + timeout_s
-        while not self._stopped():
-            waiting = [name for name in waiting if self.publishers[name].get_subscription_count() < count]
-            if not waiting:
-                return
+        while (lonely := self.topics_without(count)) and not self._stopped():
             if time.monotonic() > deadline:
                 raise BagError(
-                    f"after {timeout_s:g} s {', '.join(waiting)} has fewer than {count} subscribers; is the node "
-                    "active, does it subscribe to this topic, and has it the same ROS_DOMAIN_ID?"
+                    f"after {timeout_s:g} s {', '.join(lonely)} has fewer than {count} subscribers; is the node active, "
+                    "does it subscribe to this topic, and has it the same ROS_DOMAIN_ID?"
                 )
             self.tick()
             time.sleep(CLOCK_PERIOD_S)
+
+    def topics_without(self, count: int) -> list[str]:
+        """The image topics, or all topics if none holds images, that have fewer than `count` matched subscribers."""
+        images = [name for name in self.publishers if self._bag.topics[name].type in IMAGE_TYPES]
+        return [n for n in images or self.publishers if self.publishers[n].get_subscription_count() < count]
 
     def play(self) -> Iterator[Played]:
         """Play the bag once, yielding each message right after it was published.

@@ -97,7 +97,7 @@ def test_a_missing_topic_is_answered_with_the_image_topics_there_are(tmp_path: P
 
 
 def test_a_missing_bag_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BagError, match="no bag at .*nothing"):
+    with pytest.raises(BagError, match=r"no bag at .*nothing"):
         BagReader(tmp_path / "nothing")
 
 
@@ -114,5 +114,5 @@ def test_a_bag_that_was_cut_is_an_error_made_for_people(tmp_path: Path, storage:
     (file,) = (path for path in write_image_bag(tmp_path / "bag", storage=storage).iterdir() if path.suffix != ".yaml")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
-    with pytest.raises(BagError, match="cannot be read|is damaged"), BagReader(tmp_path / "bag") as bag:
+    with pytest.raises(BagError, match=r"cannot be read|is damaged"), BagReader(tmp_path / "bag") as bag:
         list(bag.frames("/camera/image_raw"))

@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-rclpy = pytest.importorskip("rclpy")
-
+import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
