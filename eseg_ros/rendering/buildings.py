@@ -10,9 +10,9 @@ import numpy as np
 from eseg_ros.labels import CAMVID
 from eseg_ros.rendering.camera import FloatArray
 from eseg_ros.rendering.light import Color
-from eseg_ros.rendering.painter import UP, Image, Painter
+from eseg_ros.rendering.painter import UP, Image, Painter, Texture
 from eseg_ros.rendering.street import Street
-from eseg_ros.rendering.textures import WALL_SCALE, pyramid, wall_surface
+from eseg_ros.rendering.textures import WALL_SCALE, wall_surface
 
 BUILDING = CAMVID.names.index("building")
 
@@ -39,7 +39,7 @@ class Building:
         height: of the eaves, metres.
         depth: away from the street, metres.
         rise: height of the ridge over the eaves, metres; 0 is a flat roof.
-        front, wall: texture pyramids.
+        front, wall: textures.
         roof: colour.
         chimneys: metres along the street.
     """
@@ -51,8 +51,8 @@ class Building:
     height: float
     depth: float
     rise: float
-    front: list[Image]
-    wall: list[Image]
+    front: Texture
+    wall: Texture
     roof: Color
     chimneys: tuple[float, ...]
 
@@ -81,7 +81,7 @@ class Building:
         if painter.camera.position[1] < self.start:
             back = self.side * (self.line + self.depth)
             triangle = np.array([corners[0], corners[3], street.place(self.start, back, self.height)])
-            painter.face(triangle, _mean_color(self.wall), (0.0, -1.0, 0.0), BUILDING)
+            painter.face(triangle, self.wall.mean_color(), (0.0, -1.0, 0.0), BUILDING)
 
     def _paint_chimney(self, painter: Painter, street: Street, s: float, d: float, top: float) -> None:
         base = street.place(s, d, top - 0.8)
@@ -89,7 +89,7 @@ class Building:
         front = np.array([base - across, base + across, base + across + up, base - across + up])
         flank = base - across * self.side
         flat = np.array([flank, flank + along, flank + along + up, flank + up])
-        color = _mean_color(self.wall)
+        color = self.wall.mean_color()
         painter.face(flat, color, (-float(self.side), 0.0, 0.0), BUILDING)
         painter.face(front, color, (0.0, -1.0, 0.0), BUILDING)
 
@@ -117,7 +117,7 @@ def random_building(
     pitched = style != "concrete" and rng.random() < 0.75
     front = _front(rng, end - start, height, ground_floor, floor, color, style, night)
     depth = rng.uniform(8.0, 11.0)
-    wall_size = (int(depth * 12), int(height * 12))
+    wall_size = (int(depth * 8), int(height * 8))
     chimneys = rng.uniform(start + 1, end - 1, int(rng.integers(1, 3))) if pitched else np.empty(0)
     return Building(
         start=start,
@@ -127,8 +127,8 @@ def random_building(
         height=height,
         depth=depth,
         rise=rng.uniform(2.2, 3.6) if pitched else 0.0,
-        front=pyramid(front),
-        wall=pyramid(wall_surface(rng, *wall_size, color, "plaster")),
+        front=Texture(front),
+        wall=Texture(wall_surface(rng, *wall_size, color, "plaster")),
         roof=_varied(rng, ROOFS[int(rng.integers(len(ROOFS)))]),
         chimneys=tuple(sorted(chimneys.tolist(), reverse=True)),
     )
@@ -268,11 +268,6 @@ def _upright(street: Street, start: tuple[float, float], end: tuple[float, float
     """Corners (4, 3) for `Painter.panel` of a wall between two places (s, d)."""
     low = [street.place(*start), street.place(*end)]
     return np.array([*low, low[1] + np.multiply(UP, height), low[0] + np.multiply(UP, height)])
-
-
-def _mean_color(levels: list[Image]) -> Color:
-    blue, green, red = levels[-1].reshape(-1, 3).mean(axis=0).tolist()
-    return blue, green, red
 
 
 def _varied(rng: np.random.Generator, color: Color) -> Color:

@@ -60,11 +60,27 @@ def orientation(yaw: float, pitch: float, roll: float) -> FloatArray:
 
 
 def clip_near(seen: FloatArray) -> FloatArray:
-    """The part of a polygon (N, 3) in camera axes beyond the near plane (Sutherland and Hodgman 1974). (M, 3)."""
+    """The part of a polygon (N, 3) in camera axes beyond the near plane. (M, 3)."""
+    return _clip(seen, seen[:, 2] - NEAR)
+
+
+def clip_box(pixels: FloatArray, limit: float) -> FloatArray:
+    """The part of a polygon (N, 2) whose coordinates lie within -limit and limit. (M, 2)."""
+    for axis in (0, 1):
+        for sign in (-1.0, 1.0):
+            pixels = _clip(pixels, limit + sign * pixels[:, axis])
+    return pixels
+
+
+def _clip(points: FloatArray, inside: FloatArray) -> FloatArray:
+    """Cut a polygon (N, D) where `inside` (N,) is negative (Sutherland and Hodgman 1974)."""
+    if inside.min(initial=0.0) >= 0:
+        return points
     kept: list[FloatArray] = []
-    for start, end in zip(seen, np.roll(seen, -1, axis=0), strict=True):
-        if start[2] >= NEAR:
-            kept.append(start)
-        if (start[2] >= NEAR) != (end[2] >= NEAR):
-            kept.append(start + (end - start) * ((NEAR - start[2]) / (end[2] - start[2])))
-    return np.array(kept).reshape(-1, 3)
+    for index, (point, own) in enumerate(zip(points, inside, strict=True)):
+        before, other = points[index - 1], inside[index - 1]
+        if (own >= 0) != (other >= 0):
+            kept.append(before + (point - before) * (other / (other - own)))
+        if own >= 0:
+            kept.append(point)
+    return np.array(kept).reshape(-1, points.shape[1])

@@ -9,9 +9,9 @@ import numpy as np
 from eseg_ros.labels import CAMVID
 from eseg_ros.rendering.camera import FloatArray
 from eseg_ros.rendering.light import Color
-from eseg_ros.rendering.painter import Image, Painter
+from eseg_ros.rendering.painter import Painter, Texture
 from eseg_ros.rendering.street import Street
-from eseg_ros.rendering.textures import METAL, WALL_SCALE, fence_panel, pyramid
+from eseg_ros.rendering.textures import METAL, WALL_SCALE, fence_panel
 
 POLE = CAMVID.names.index("pole")
 SIGN = CAMVID.names.index("sign_symbol")
@@ -192,14 +192,14 @@ class Fence:
     Attributes:
         start, end: places (s, d) of its two ends.
         height: metres.
-        texture: pyramid, from `textures.fence_panel`.
+        texture: from `textures.fence_panel`.
         see_through: whether black texels show what is behind.
     """
 
     start: tuple[float, float]
     end: tuple[float, float]
     height: float
-    texture: list[Image]
+    texture: Texture
     see_through: bool
 
     def paint(self, painter: Painter, street: Street) -> None:
@@ -254,7 +254,7 @@ def random_fences(
     pieces = max(1, round((end - start) / 3.0))
     ends = np.linspace(start, end, pieces + 1)
     width = int((end - start) / pieces * WALL_SCALE)
-    texture = pyramid(fence_panel(rng, style, width, int(height * WALL_SCALE)))
+    texture = Texture(fence_panel(rng, style, width, int(height * WALL_SCALE)))
     return [
         Fence((float(a), d), (float(b), d), height, texture, style in ("railing", "mesh"))
         for a, b in zip(ends[:-1], ends[1:], strict=True)

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from eseg_ros.labels import CAMVID
-from eseg_ros.rendering.camera import NEAR, Camera, FloatArray, clip_near
+from eseg_ros.rendering.camera import Camera, FloatArray, clip_box, clip_near
 from eseg_ros.rendering.light import Color
-from eseg_ros.rendering.painter import Image, Painter
+from eseg_ros.rendering.painter import GUARD, Image, Painter
 from eseg_ros.rendering.street import Street
-from eseg_ros.rendering.textures import noise, tile
+from eseg_ros.rendering.textures import noise, piece
 
 ROAD = CAMVID.names.index("road")
 PAVEMENT = CAMVID.names.index("pavement")
@@ -119,12 +119,12 @@ def _shadow_mask(camera: Camera, shadows: list[tuple[FloatArray, float]]) -> Ima
     mask = np.zeros((camera.height // 2, camera.width // 2), np.uint8)
     for outline, depth in sorted(shadows, key=lambda shadow: shadow[1]):
         points = np.concatenate([outline, np.zeros((len(outline), 1))], axis=1)
-        seen = camera.view(points)
-        if seen[:, 2].min() < NEAR:
-            seen = clip_near(seen)
-            if len(seen) < 3:
-                continue
-        pixels = np.clip(camera.project(seen) * 0.5, -16000, 16000)
+        seen = clip_near(camera.view(points))
+        if len(seen) < 3:
+            continue
+        pixels = clip_box(camera.project(seen) * 0.5, GUARD)
+        if len(pixels) < 3:
+            continue
         cv2.fillConvexPoly(mask, np.rint(pixels * 16).astype(np.int32), int(255 * depth), cv2.LINE_8, 4)
     blurred: Image = cv2.blur(mask, (3, 3))
     return blurred
@@ -157,11 +157,13 @@ def _surface(street: Street, rng: np.random.Generator) -> tuple[Image, npt.NDArr
         grass = side * d >= line
         profile[grass], labels[grass] = grass_color, GRASS
 
-    rough = tile(noise(512, 6, 2, 21), rows, columns, (0, int(rng.integers(512)))).astype(np.float32)
-    patchy = tile(noise(256, 128, 3, 22), rows, columns, (int(rng.integers(256)), 0)).astype(np.float32)
-    factor = 1 + rng.uniform(0.03, 0.06) * rough + rng.uniform(0.02, 0.05) * patchy
+    rough = piece(rng, noise(2048, 6, 2, 21), rows, columns)
+    patchy = piece(rng, noise(2048, 128, 3, 22), rows, columns)
+    factor = rough * np.float32(rng.uniform(3, 6)) + patchy * np.float32(rng.uniform(2, 5)) + np.float32(100)
     _slabs(factor, np.flatnonzero(labels == PAVEMENT), rng)
-    texture = np.clip(profile * factor[..., None], 0, 255).astype(np.uint8)
+    percent = np.clip(factor, 0, 255).astype(np.uint8)
+    flat = np.broadcast_to(np.clip(profile, 0, 255).astype(np.uint8), (rows, columns, 3))
+    texture: Image = cv2.multiply(np.ascontiguousarray(flat), cv2.merge([percent] * 3), scale=0.01)
     _wear(texture, street, rng)
     _markings(texture, street, rng)
     return texture, labels
@@ -172,7 +174,7 @@ def _slabs(factor: npt.NDArray[np.float32], columns: npt.NDArray[np.intp], rng: 
     side = int(SCALE * rng.choice([0.5, 0.75, 1.0]))
     tones = rng.normal(1.0, 0.045, (factor.shape[0] // side + 1, factor.shape[1] // side + 1)).astype(np.float32)
     slabs = np.repeat(np.repeat(tones, side, axis=0), side, axis=1)[: factor.shape[0], : factor.shape[1]].copy()
-    slabs[::side] = slabs[1::side] = 0.8
+    slabs[::side] = 0.8
     slabs[:, ::side] = 0.8
     factor[:, columns] *= slabs[:, columns]
 

@@ -55,10 +55,13 @@ class Light:
     def hazed(self, color: Color, distance: float) -> Color:
         """A colour faded into the haze of `distance` metres, within 0-255."""
         clear = exp(-distance / self.visibility)
-        blue, green, red = (
-            min(255.0, own * clear + haze * (1.0 - clear)) for own, haze in zip(color, self.haze, strict=True)
+        veil = 1.0 - clear
+        blue, green, red = self.haze
+        return (
+            min(255.0, color[0] * clear + blue * veil),
+            min(255.0, color[1] * clear + green * veil),
+            min(255.0, color[2] * clear + red * veil),
         )
-        return blue, green, red
 
 
 def random_light(rng: np.random.Generator) -> Light:

@@ -7,19 +7,47 @@ image and its label cannot disagree. It is painted at twice the size of the fram
 from __future__ import annotations
 
 from functools import lru_cache
-from math import atan2, hypot
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from eseg_ros.rendering.camera import NEAR, Camera, FloatArray, clip_near
+from eseg_ros.rendering.camera import NEAR, Camera, FloatArray, clip_box, clip_near
 from eseg_ros.rendering.light import Color, Light
 
 Image = npt.NDArray[np.uint8]
 
 SUBPIXEL_BITS = 4
+GUARD = 6000.0
+"""Largest coordinate that OpenCV's polygon filling takes without overflow, with room to spare, pixels."""
 UP = (0.0, 0.0, 1.0)
+
+
+class Texture:
+    """A picture to fill panels with, and its smaller forms, each made when it is first needed.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+    """
+
+    def __init__(self, pixels: Image) -> None:
+        self._sizes: dict[tuple[int, int], Image] = {(0, 0): pixels}
+
+    def fitting(self, wide: float, tall: float) -> Image:
+        """The form with about as many texels as the painted pixels it has to fill, or fewer."""
+        full = self._sizes[0, 0]
+        rows, columns = full.shape[:2]
+        narrower = max(0, int(np.log2(max(1.0, columns / max(2.0, 2.0 * wide)))))
+        shorter = max(0, int(np.log2(max(1.0, rows / max(4.0, 1.2 * tall)))))
+        if (narrower, shorter) not in self._sizes:
+            size = (max(1, columns >> narrower), max(1, rows >> shorter))
+            self._sizes[narrower, shorter] = cv2.resize(full, size, interpolation=cv2.INTER_AREA)
+        return self._sizes[narrower, shorter]
+
+    def mean_color(self) -> Color:
+        """The average of its pixels."""
+        blue, green, red, _ = cv2.mean(self._sizes[0, 0])
+        return blue, green, red
 
 
 class Painter:
@@ -46,8 +74,13 @@ class Painter:
 
     def outline(self, pixels: FloatArray, color: Color, label: int, *, convex: bool = True) -> None:
         """Fill a polygon given in pixels, (N, 2)."""
-        fill = cv2.fillConvexPoly if convex else _fill_any
-        fill(self.pixels, _fixed_point(pixels), (*color, label), cv2.LINE_8, SUBPIXEL_BITS)
+        points = _fixed_point(pixels)
+        if not len(points):
+            return
+        if convex:
+            cv2.fillConvexPoly(self.pixels, points, (*color, label), cv2.LINE_8, SUBPIXEL_BITS)
+        else:
+            cv2.fillPoly(self.pixels, [points], (*color, label), cv2.LINE_8, SUBPIXEL_BITS)
 
     def face(self, corners: FloatArray, color: Color, normal: tuple[float, float, float], label: int) -> None:
         """Fill a lit polygon of the world, (N, 3), whatever side it shows."""
@@ -62,15 +95,17 @@ class Painter:
         Args:
             radii: metres at the start and at the end.
         """
-        if start[2] < NEAR or end[2] < NEAR:
+        (x0, y0, z0), (x1, y1, z1) = start.tolist(), end.tolist()
+        if z0 < NEAR or z1 < NEAR:
             return
-        camera = self.camera
-        (u0, v0), (u1, v1) = camera.project(np.stack([start, end])).tolist()
-        r0, r1 = radii[0] * camera.focal / start[2], radii[1] * camera.focal / end[2]
-        if hypot(u1 - u0, v1 - v0) < 0.2:
-            v1 += 0.2
-        arc = _half_circle(max(r0, r1) > 12) @ _turn(atan2(v1 - v0, u1 - u0))
-        self.outline(np.concatenate([arc * -r0 + (u0, v0), arc * r1 + (u1, v1)]), color, label)
+        focal, center = self.camera.focal, complex(self.camera.width - 1, self.camera.height - 1) / 2
+        first, last = complex(x0, y0) * (focal / z0) + center, complex(x1, y1) * (focal / z1) + center
+        r0, r1 = radii[0] * focal / z0, radii[1] * focal / z1
+        length = abs(last - first)
+        along = (last - first) / length if length > 0.1 else 1.0
+        arc = _half_circle(max(r0, r1) > 12)
+        outline = np.concatenate([first - arc * (r0 * along), last + arc * (r1 * along)])
+        self.outline(outline.view(np.float64).reshape(-1, 2), color, label)
 
     def rounded(
         self,
@@ -87,6 +122,9 @@ class Painter:
             start, end: camera axes, (3,) each.
             distance: metres of haze.
         """
+        if radii[0] * self.camera.focal < 1.2 * distance:
+            self.capsule(start, end, radii, self.light.lit(_scaled(color, 0.88), UP, distance), label)
+            return
         self.capsule(start, end, radii, self.light.lit(_scaled(color, 0.74), UP, distance), label)
         sunwards = 0.3 if float(np.dot(self.light.sun, self.camera.rotation[0])) > 0 else -0.3
         shift = np.array([1.0, 0.0, 0.0]) * sunwards
@@ -104,7 +142,7 @@ class Painter:
     def panel(
         self,
         corners: FloatArray,
-        pyramid: list[Image],
+        texture: Texture,
         normal: tuple[float, float, float],
         label: int,
         *,
@@ -114,13 +152,13 @@ class Painter:
 
         Args:
             corners: (4, 3) world: bottom start, bottom end, top end, top start; start is the texture's left.
-            pyramid: the texture, (H, W, 3), and its halvings, from `textures.pyramid`.
+            texture: what to fill it with.
             see_through: black texels show what is behind, darkened.
         """
         seen = self.camera.view(corners)
         left, right = 0.0, 1.0
-        near, far = seen[0, 2], seen[1, 2]
-        if max(near, far) < NEAR * 1.5:
+        near, far = seen[[0, 3], 2].min(), seen[[1, 2], 2].min()  # a tilted camera sees the top at another depth
+        if max(near, far) < 1.5 * NEAR:
             return
         if near < NEAR:
             left = (NEAR - near) / (far - near)
@@ -131,25 +169,30 @@ class Painter:
             [seen[0] + along[0] * left, seen[0] + along[0] * right, seen[3] + along[1] * right, seen[3] + along[1] * left]
         )
         pixels = self.camera.project(quad)
-        window, mask = self._window(pixels)
-        if mask is None:
+        box = self._clipped(pixels)
+        if box is None:
             return
+        window = self.pixels[box[1] : box[3], box[0] : box[2]]
+        mask = np.zeros(window.shape[:2], np.uint8)
+        cv2.fillConvexPoly(mask, _fixed_point(pixels - (box[0], box[1])), 255, cv2.LINE_8, SUBPIXEL_BITS)
         distance = float(np.linalg.norm(quad[:2].mean(axis=0)))
-        texture = _fitting(pyramid, pixels)
-        rows, columns = texture.shape[:2]
+        tall = max(abs(pixels[3, 1] - pixels[0, 1]), abs(pixels[2, 1] - pixels[1, 1]))
+        fitting = texture.fitting(float(np.linalg.norm(pixels[1] - pixels[0])), float(tall))
+        rows, columns = fitting.shape[:2]
         u0, u1 = left * columns - 0.5, right * columns - 0.5
         source = np.array([[u0, rows - 0.5], [u1, rows - 0.5], [u1, -0.5], [u0, -0.5]], np.float32)
-        origin = np.array(self._origin(pixels), np.float32)
-        transform = cv2.getPerspectiveTransform(source, (pixels - origin).astype(np.float32))
-        size = (window.shape[1], window.shape[0])
-        warped = cv2.warpPerspective(texture, transform, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        shown = self._lit_texture(warped, normal, distance, label)
+        transform = cv2.getPerspectiveTransform(source, (pixels - (box[0], box[1])).astype(np.float32))
+        lit = self._lit_texture(fitting, normal, distance)
         if see_through:
-            bars = cv2.inRange(warped, (8.0, 8.0, 8.0), (255.0, 255.0, 255.0))
+            lit[..., 3] = cv2.inRange(fitting, (1.0, 1.0, 1.0), (255.0, 255.0, 255.0))
+        size = (window.shape[1], window.shape[0])
+        shown = cv2.warpPerspective(lit, transform, size, borderMode=cv2.BORDER_REPLICATE)
+        if see_through:
             behind = cv2.multiply(window, (0.5, 0.5, 0.5, 0.0))
             behind[..., 3] = label
             cv2.copyTo(behind, mask, window)
-            mask = cv2.bitwise_and(mask, bars)
+            mask &= cv2.inRange(shown[..., 3], 100.0, 255.0)
+        shown[..., 3] = label
         cv2.copyTo(shown, mask, window)
 
     def sprite(self, center: FloatArray, size: tuple[float, float], shape: Image, ramp: Image, label: int) -> None:
@@ -197,13 +240,13 @@ class Painter:
         label = np.where((a == b) | (a == c) | (a == d), a, second)
         return image, label
 
-    def _lit_texture(self, texture: Image, normal: tuple[float, float, float], distance: float, label: int) -> Image:
-        """A texture (H, W, 3) in the scene's light and haze, with its label as the fourth channel."""
+    def _lit_texture(self, texture: Image, normal: tuple[float, float, float], distance: float) -> Image:
+        """A texture (H, W, 3) in the scene's light and haze, (H, W, 4) with an empty fourth channel."""
         black = self.light.lit((0.0, 0.0, 0.0), normal, distance)
         gray = self.light.lit((100.0, 100.0, 100.0), normal, distance)
         blue, green, red = ((lit - dark) / 100 for lit, dark in zip(gray, black, strict=True))
         matrix = np.array(
-            [[blue, 0, 0, black[0]], [0, green, 0, black[1]], [0, 0, red, black[2]], [0, 0, 0, label]], np.float32
+            [[blue, 0, 0, black[0]], [0, green, 0, black[1]], [0, 0, red, black[2]], [0, 0, 0, 0]], np.float32
         )
         shown: Image = cv2.transform(texture, matrix)
         return shown
@@ -215,43 +258,12 @@ class Painter:
         x1, y1 = min(self.camera.width, int(high[0]) + 2), min(self.camera.height, int(high[1]) + 2)
         return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 and high.min() > -2 else None
 
-    def _origin(self, pixels: FloatArray) -> tuple[int, int]:
-        box = self._clipped(pixels)
-        assert box is not None
-        return box[0], box[1]
-
-    def _window(self, pixels: FloatArray) -> tuple[Image, Image | None]:
-        """The part of the picture around a convex polygon (N, 2), and the polygon's mask in it."""
-        box = self._clipped(pixels)
-        if box is None:
-            return self.pixels[:0, :0], None
-        x0, y0, x1, y1 = box
-        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        cv2.fillConvexPoly(mask, _fixed_point(pixels - (x0, y0)), 255, cv2.LINE_8, SUBPIXEL_BITS)
-        return self.pixels[y0:y1, x0:x1], mask
-
 
 def _fixed_point(pixels: FloatArray) -> npt.NDArray[np.int32]:
-    return np.rint(np.clip(pixels, -16000, 16000) * (1 << SUBPIXEL_BITS)).astype(np.int32)
-
-
-def _fill_any(pixels: Image, points: npt.NDArray[np.int32], color: tuple[float, ...], line: int, shift: int) -> None:
-    cv2.fillPoly(pixels, [points], color, line, shift)
-
-
-def _fitting(pyramid: list[Image], pixels: FloatArray) -> Image:
-    """The level of a texture pyramid that fits the size of a quad (4, 2), narrowed where it is foreshortened."""
-    tall = max(abs(pixels[3, 1] - pixels[0, 1]), abs(pixels[2, 1] - pixels[1, 1]))
-    wide = np.linalg.norm(pixels[1] - pixels[0])
-    level = 0
-    while level + 1 < len(pyramid) and pyramid[level].shape[0] > 1.6 * tall:
-        level += 1
-    texture = pyramid[level]
-    if texture.shape[1] > 3 * wide:
-        texture = cv2.resize(
-            texture, (max(2, int(2 * wide)), texture.shape[0]), interpolation=cv2.INTER_AREA
-        )
-    return texture
+    """Coordinates as OpenCV takes them, cut to a guard band around the picture; (0, 2) where nothing is left."""
+    if max(pixels.max(), -pixels.min()) > GUARD:
+        pixels = clip_box(pixels, GUARD)
+    return np.rint(pixels * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
 def _scaled(color: Color, factor: float) -> Color:
@@ -259,13 +271,7 @@ def _scaled(color: Color, factor: float) -> Color:
 
 
 @lru_cache(maxsize=2)
-def _half_circle(smooth: bool) -> FloatArray:
-    """Points on the right half of the unit circle, (N, 2)."""
-    angles = np.linspace(-np.pi / 2, np.pi / 2, 11 if smooth else 6)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
-
-
-def _turn(angle: float) -> FloatArray:
-    """Rotation for row vectors, (2, 2)."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, s], [-s, c]])
+def _half_circle(smooth: bool) -> npt.NDArray[np.complex128]:
+    """Points on the right half of the unit circle of the complex plane, (N,)."""
+    arc: npt.NDArray[np.complex128] = np.exp(1j * np.linspace(-np.pi / 2, np.pi / 2, 11 if smooth else 6))
+    return arc

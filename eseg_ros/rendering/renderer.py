@@ -11,7 +11,6 @@ from math import sin
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from eseg_ros.labels import CAMVID
 from eseg_ros.rendering.camera import Camera, orientation
@@ -133,12 +132,17 @@ def _ignore_specks(label: Image) -> None:
     """Mark pieces too small to be named, in place: what shows of a car behind a post is nobody's to judge."""
     least = max(2, round(label.size * SPECK))
     for class_id in range(len(CAMVID)):
-        count, pieces, stats, _ = cv2.connectedComponentsWithStats(cv2.inRange(label, class_id, class_id), connectivity=8)
-        small = np.flatnonzero(stats[:count, cv2.CC_STAT_AREA] < least)
-        for piece in small:
+        mask = cv2.inRange(label, class_id, class_id)
+        x0, y0, width, height = cv2.boundingRect(mask)
+        if not width:
+            continue
+        window = label[y0 : y0 + height, x0 : x0 + width]
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats(
+            mask[y0 : y0 + height, x0 : x0 + width], connectivity=8, ltype=cv2.CV_16U
+        )
+        for piece in np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < least):
             x, y, w, h = stats[piece, :4]
-            window: npt.NDArray[np.uint8] = label[y : y + h, x : x + w]
-            window[pieces[y : y + h, x : x + w] == piece] = CAMVID.ignore_id
+            window[y : y + h, x : x + w][pieces[y : y + h, x : x + w] == piece] = CAMVID.ignore_id
 
 
 def _random_mount(rng: np.random.Generator) -> Mount:

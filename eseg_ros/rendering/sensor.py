@@ -16,7 +16,7 @@ class Sensor:
     """The look of one camera's pictures; lengths are shares of the image's width.
 
     Attributes:
-        exposure: factor on brightness.
+        exposure: brightness that its automatic exposure aims at, mean of 0-255.
         white_balance: factors on blue, green and red.
         contrast: factor around mid-gray.
         saturation: factor on the distance from gray.
@@ -49,10 +49,15 @@ class Sensor:
         light = image.astype(np.float32)
         gains = self._gains(width, height)
         gray = np.full((3, 3), (1 - self.saturation) / 3, np.float32) + np.eye(3, dtype=np.float32) * self.saturation
-        balance = np.float32(self.white_balance)[:, None] * gray * self.contrast * self.exposure
+        balance = np.float32(self.white_balance)[:, None] * gray * self.contrast * self._gain(image)
         light = cv2.transform(light, balance) * gains + np.float32(118 * (1 - self.contrast))
         light += self._noise(width, height, rng)
         return np.clip(light + np.float32(0.5), 0, 255).astype(np.uint8)
+
+    def _gain(self, image: Image) -> float:
+        """What the automatic exposure does to a picture: most of what its target asks for, within limits."""
+        metered = sum(cv2.mean(image)[:3]) / 3
+        return float(np.clip((self.exposure / max(metered, 1.0)) ** 0.8, 0.7, 2.0))
 
     def _gains(self, width: int, height: int) -> npt.NDArray[np.float32]:
         """Vignetting, (H, W, 1)."""
@@ -74,7 +79,7 @@ def random_sensor(rng: np.random.Generator) -> Sensor:
     """A camera with moderate faults."""
     blue, red = rng.normal(1.0, 0.03, 2)
     return Sensor(
-        exposure=float(np.exp(rng.normal(0.0, 0.14))),
+        exposure=rng.uniform(92, 132),
         white_balance=(blue, 1.0, red),
         contrast=rng.uniform(0.9, 1.18),
         saturation=rng.uniform(0.7, 1.15),

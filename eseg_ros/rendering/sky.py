@@ -31,9 +31,9 @@ def paint_sky(painter: Painter, clouds: tuple[float, float]) -> None:
     glow = np.clip(rays @ np.array(light.sun), 0, 1)[..., None] ** 24 * light.direct
     color = color + glow * np.float32((120, 150, 170))
     color = _clouded(color, rays, light, clouds)
-    size = (camera.width, camera.height)
-    painter.pixels[..., :3] = cv2.resize(np.clip(color, 0, 255).astype(np.uint8), size, interpolation=cv2.INTER_LINEAR)
-    painter.pixels[..., 3] = SKY
+    coarse = np.clip(color, 0, 255).astype(np.uint8)
+    sky = cv2.resize(coarse, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)
+    cv2.merge([*cv2.split(sky), np.full(sky.shape[:2], SKY, np.uint8)], painter.pixels)
 
 
 def paint_skyline(painter: Painter, blocks: list[tuple[float, float, float, bool]]) -> None:

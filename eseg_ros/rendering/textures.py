@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -12,17 +13,10 @@ from eseg_ros.rendering.light import Color
 from eseg_ros.rendering.painter import Image
 
 Gray = npt.NDArray[np.float32]
+AnyGray = TypeVar("AnyGray", Gray, Image)
 
 WALL_SCALE = 24
 """Texels a metre on walls and fences."""
-
-
-def pyramid(texture: Image) -> list[Image]:
-    """A texture (H, W, 3) and its halvings down to eight rows."""
-    levels = [texture]
-    while min(levels[-1].shape[:2]) > 8:
-        levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-    return levels
 
 
 @lru_cache(maxsize=16)
@@ -42,48 +36,61 @@ def noise(size: int, cell: int, octaves: int, seed: int) -> Gray:
     return spread_noise
 
 
-def tile(texture: npt.NDArray[np.generic], height: int, width: int, start: tuple[int, int]) -> npt.NDArray[np.generic]:
-    """A (height, width) piece of a tileable texture, starting at (row, column)."""
-    rows = (np.arange(height) + start[0]) % texture.shape[0]
-    columns = (np.arange(width) + start[1]) % texture.shape[1]
-    return texture[rows[:, None], columns]
+def piece(rng: np.random.Generator, texture: AnyGray, height: int, width: int) -> AnyGray:
+    """A random (height, width) view of a larger texture."""
+    rows, columns = texture.shape
+    top, left = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
+    return texture[top : top + height, left : left + width]
 
 
-@lru_cache(maxsize=1)
+def tinted(factor: Gray, color: Color) -> Image:
+    """A colour times a brightness factor, (H, W) -> (H, W, 3) uint8."""
+    return colored(np.clip(factor * np.float32(100), 0, 255).astype(np.uint8), color)
+
+
+def colored(percent: Image, color: Color) -> Image:
+    """A colour times a brightness in percent, (H, W) uint8 -> (H, W, 3) uint8."""
+    image: Image = cv2.transform(percent, np.array(color, np.float32)[:, None] / 100)
+    return image
+
+
+@lru_cache(maxsize=3)
+def _bare_wall(style: str) -> Image:
+    """Brightness of a wall in percent, (1024, 1024) uint8."""
+    stain = noise(1024, 96, 4, 3)
+    if style == "brick":
+        return np.clip(100 * (_bricks() + 0.03 * stain), 0, 255).astype(np.uint8)
+    return np.clip(100 + (3.5 if style == "plaster" else 6.0) * stain, 0, 255).astype(np.uint8)
+
+
 def _bricks() -> Gray:
-    """Brightness factors of a brick wall, (240, 240) float32; courses of 7.5 cm do not survive, so 12 cm stand in."""
+    """Brightness of a brick wall, (1024, 1024) float32; a brick is enlarged to 33 by 12 cm so as to show."""
     rng = np.random.default_rng(7)
-    wall = np.full((240, 240), 1.18, np.float32)
-    for row in range(80):
-        shift = 4 * (row % 2)
-        for column in range(30):
-            x = (column * 8 + shift) % 240
-            wall[row * 3 : row * 3 + 2, x : x + 7] = rng.uniform(0.82, 1.08)
-    return wall
+    bricks = rng.uniform(0.82, 1.08, (342, 129)).astype(np.float32)
+    wall = np.repeat(np.repeat(bricks, 3, axis=0), 8, axis=1)
+    wall[2::3] = 1.18
+    wall[:, 7::8] = 1.18
+    for row in range(3, len(wall), 6):
+        wall[row : row + 3] = np.roll(wall[row : row + 3], 4, axis=1)
+    return wall[:1024, :1024].copy()
 
 
 def wall_surface(rng: np.random.Generator, width: int, height: int, color: Color, style: str) -> Image:
     """A bare wall, (height, width, 3) uint8; style is "brick", "plaster" or "concrete"."""
-    start = (int(rng.integers(240)), int(rng.integers(240)))
-    stain = tile(noise(256, 96, 4, 3), height, width, start).astype(np.float32)
-    if style == "brick":
-        factor = tile(_bricks(), height, width, start).astype(np.float32) + 0.03 * stain
-    else:
-        factor = 1.0 + (0.035 if style == "plaster" else 0.06) * stain
+    percent = piece(rng, _bare_wall(style), height, width).copy()
     if style == "concrete":
         pitch = int(rng.integers(40, 70))
-        factor[::pitch] *= 0.8
-        factor[:, ::pitch] *= 0.8
-    factor[-12:] *= np.linspace(1.0, 0.78, 12, dtype=np.float32)[:height, None][-len(factor[-12:]) :]
-    return np.clip(factor[..., None] * np.float32(color), 0, 255).astype(np.uint8)
+        percent[::pitch] = percent[::pitch] // 5 * 4
+        percent[:, ::pitch] = percent[:, ::pitch] // 5 * 4
+    foot = min(height, 12)
+    percent[-foot:] = (percent[-foot:] * np.linspace(1.0, 0.78, foot)[:, None]).astype(np.uint8)
+    return colored(percent, color)
 
 
 def leaf_wall(rng: np.random.Generator, width: int, height: int, color: Color) -> Image:
     """A clipped hedge, (height, width, 3) uint8, lighter at the top."""
-    start = (int(rng.integers(256)), int(rng.integers(256)))
-    leaves = tile(noise(256, 12, 3, 5), height, width, start).astype(np.float32)
-    factor = (0.95 + 0.24 * leaves) * np.linspace(1.15, 0.6, height, dtype=np.float32)[:, None]
-    return np.clip(factor[..., None] * np.float32(color), 0, 255).astype(np.uint8)
+    leaves = piece(rng, noise(512, 12, 3, 5), height, width)
+    return tinted((0.95 + 0.24 * leaves) * np.linspace(1.15, 0.6, height, dtype=np.float32)[:, None], color)
 
 
 def fence_panel(rng: np.random.Generator, style: str, width: int, height: int) -> Image:

@@ -9,9 +9,9 @@ import numpy as np
 from eseg_ros.labels import CAMVID
 from eseg_ros.rendering.camera import FloatArray
 from eseg_ros.rendering.light import Color
-from eseg_ros.rendering.painter import Image, Painter
+from eseg_ros.rendering.painter import Painter, Texture
 from eseg_ros.rendering.street import Street
-from eseg_ros.rendering.textures import CROWNS, crown, leaf_wall, pyramid, ramp
+from eseg_ros.rendering.textures import CROWNS, crown, leaf_wall, ramp
 
 TREE = CAMVID.names.index("tree")
 
@@ -81,7 +81,7 @@ class Hedge:
         start, end: metres along the street.
         d: distance of its front, signed.
         height: metres.
-        leaves: texture pyramid.
+        leaves: texture.
         top: colour of the upper side.
     """
 
@@ -89,7 +89,7 @@ class Hedge:
     end: float
     d: float
     height: float
-    leaves: list[Image]
+    leaves: Texture
     top: Color
 
     def paint(self, painter: Painter, street: Street) -> None:
@@ -128,7 +128,7 @@ def random_hedge(rng: np.random.Generator, start: float, end: float, d: float) -
     dark, bright = _random_leaves(rng)
     middle = tuple((np.add(dark, bright) * 0.42).tolist())
     texture = leaf_wall(rng, int((end - start) * 16), int(height * 16), middle)
-    return Hedge(start=start, end=end, d=d, height=height, leaves=pyramid(texture), top=bright)
+    return Hedge(start=start, end=end, d=d, height=height, leaves=Texture(texture), top=bright)
 
 
 def _random_leaves(rng: np.random.Generator) -> tuple[Color, Color]:
