@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -55,23 +56,25 @@ def check_split(folder: Path, classes: ClassSet) -> SplitCheck:
     problems += [f"{labels[name]}: no frame {name} in {folder / 'images'}" for name in labels.keys() - images.keys()]
     if not images:
         problems.append(f"{folder / 'images'}: no frames (.jpg or .png)")
-    pairs = [(images[name], labels[name]) for name in images if name in labels]
+    paired = sorted(images.keys() & labels.keys())
     sizes: dict[tuple[int, int], int] = {}
     histogram = np.zeros(256, np.int64)
     with ThreadPoolExecutor() as pool:
-        results = pool.map(lambda pair: _read_pair(*pair, classes), pairs)
-        for result in tqdm(results, total=len(pairs), desc=f"check {folder.name}", unit="frame", disable=None):
+        results = pool.map(
+            partial(_read_pair, classes), [images[name] for name in paired], [labels[name] for name in paired]
+        )
+        for result in tqdm(results, total=len(paired), desc=f"check {folder.name}", unit="frame", disable=None):
             if isinstance(result, str):
                 problems.append(result)
                 continue
             size, counts = result
             sizes[size] = sizes.get(size, 0) + 1
             histogram += counts
-    return SplitCheck(folder.name, len(pairs), sizes, histogram, tuple(sorted(problems)))
+    return SplitCheck(folder.name, len(paired), sizes, histogram, tuple(sorted(problems)))
 
 
 def _read_pair(
-    image_path: Path, label_path: Path, classes: ClassSet
+    classes: ClassSet, image_path: Path, label_path: Path
 ) -> str | tuple[tuple[int, int], npt.NDArray[np.int64]]:
     """What is wrong with a pair, or its (width, height) and its pixels by id."""
     try:
