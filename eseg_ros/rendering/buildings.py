@@ -147,7 +147,9 @@ def _front(
     """The texture of a front, (height, width, 3) uint8 at WALL_SCALE; sizes in metres."""
     wall = wall_surface(rng, int(width * WALL_SCALE), int(height * WALL_SCALE), color, style)
     frame: Color = (60, 60, 62) if rng.random() < 0.25 else (232, 234, 236)
-    trim = tuple(min(255.0, c * 1.18) for c in color) if rng.random() < 0.6 else (215, 220, 222)
+    trim: Color = (215, 220, 222)
+    if rng.random() < 0.6:
+        trim = color[0] * 1.15, color[1] * 1.15, color[2] * 1.15
     bays = max(1, round(width / rng.uniform(2.1, 3.2)))
     pitch = width / bays
     glazed = style == "concrete" and rng.random() < 0.6

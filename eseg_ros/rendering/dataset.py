@@ -10,6 +10,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from eseg_ros.rendering.renderer import render_frame
@@ -66,7 +68,7 @@ def _write_frame(folder: Path, seeds: tuple[int, int], width: int, height: int, 
     _write(folder / "labels" / f"{name}.png", cv2.imencode(".png", frame.label))
 
 
-def _write(path: Path, encoded: tuple[bool, "cv2.typing.MatLike"]) -> None:
+def _write(path: Path, encoded: tuple[bool, npt.NDArray[np.uint8]]) -> None:
     done, data = encoded
     if not done:
         raise RuntimeError(f"OpenCV cannot encode {path.name}; reinstall opencv-python-headless")

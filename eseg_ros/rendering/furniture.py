@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -56,12 +57,16 @@ class LampPost:
             tip = street.place(self.s, self.d + inwards * self.arm, self.height + 0.35)
             painter.post(top, tip, (self.radius * 0.75, self.radius * 0.7), self.color, POLE)
             painter.post(
-                tip - (inwards * 0.1, 0, 0.02), tip + (inwards * 0.7, 0, 0.02), (0.16, 0.13), lamp, POLE
+                tip - np.array([inwards * 0.1, 0, 0.02]),
+                tip + np.array([inwards * 0.7, 0, 0.02]),
+                (0.16, 0.13),
+                lamp,
+                POLE,
             )
         else:
-            painter.post(top, top + (0, 0, 0.3), (0.3, 0.26), lamp, POLE)
+            painter.post(top, top + np.array([0, 0, 0.3]), (0.3, 0.26), lamp, POLE)
         painter.post(foot, top, (self.radius, self.radius * 0.8), self.color, POLE)
-        painter.post(foot, foot + (0, 0, 1.1), (self.radius * 1.35, self.radius * 1.35), self.color, POLE)
+        painter.post(foot, foot + np.array([0, 0, 1.1]), (self.radius * 1.35, self.radius * 1.35), self.color, POLE)
 
     def shadow_points(self, street: Street, time: float) -> FloatArray:
         """World points whose shadows' convex hull is the post's shadow. (N, 3)."""
@@ -89,8 +94,8 @@ class Sign:
         """Paint the post and the board before it."""
         foot = street.place(self.s, self.d)
         middle = 2.35 + self.size / 2
-        painter.post(foot, foot + (0, 0, middle), (0.1, 0.1), (150, 152, 154), POLE)
-        center = foot + (0.0, -0.12, middle)
+        painter.post(foot, foot + np.array([0, 0, middle]), (0.1, 0.1), (150, 152, 154), POLE)
+        center = foot + np.array([0.0, -0.12, middle])
         painters = {
             "ban": self._paint_ban,
             "limit": self._paint_limit,
@@ -104,7 +109,9 @@ class Sign:
 
     def _paint_ban(self, painter: Painter, center: FloatArray) -> None:
         _plate(painter, center, _disc() * self.size / 2, RED)
-        _plate(painter, center, np.array([[-0.38, -0.09], [0.38, -0.09], [0.38, 0.09], [-0.38, 0.09]]) * self.size, WHITE)
+        _plate(
+            painter, center, np.array([[-0.38, -0.09], [0.38, -0.09], [0.38, 0.09], [-0.38, 0.09]]) * self.size, WHITE
+        )
 
     def _paint_limit(self, painter: Painter, center: FloatArray) -> None:
         _plate(painter, center, _disc() * self.size / 2, RED)
@@ -137,7 +144,7 @@ class Sign:
         text = WHITE if dark else BLACK
         for row, length in ((0.4, 0.7), (0.0, 0.45), (-0.4, 0.6)):
             line = np.array([[-0.75, -0.1], [-0.75 + 2 * length, -0.1], [-0.75 + 2 * length, 0.1], [-0.75, 0.1]])
-            _plate(painter, center, (line + (0, row)) * (wide * self.size, tall * self.size), text)
+            _plate(painter, center, (line + np.array([0, row])) * (wide * self.size, tall * self.size), text)
 
     def _paint_back(self, painter: Painter, center: FloatArray) -> None:
         _plate(painter, center, _disc() * self.size / 2, (128, 130, 132))
@@ -164,8 +171,8 @@ class TrafficLight:
     def paint(self, painter: Painter, street: Street, time: float) -> None:
         """Paint post, backing board and the three lamps."""
         foot = street.place(self.s, self.d)
-        painter.post(foot, foot + (0, 0, 2.6), (0.12, 0.12), (70, 72, 74), POLE)
-        center = foot + (0.0, -0.14, 3.15)
+        painter.post(foot, foot + np.array([0, 0, 2.6]), (0.12, 0.12), (70, 72, 74), POLE)
+        center = foot + np.array([0.0, -0.14, 3.15])
         rim = np.array([[-0.36, -0.72], [0.36, -0.72], [0.36, 0.72], [-0.36, 0.72]])
         _plate(painter, center, rim, WHITE)
         _plate(painter, center, rim * 0.88, BLACK)
@@ -244,9 +251,7 @@ def random_sign(rng: np.random.Generator, s: float, d: float) -> Sign:
     return Sign(s=s, d=d, kind=kind, size=rng.uniform(0.85, 1.2), color=colors[int(rng.integers(4))])
 
 
-def random_fences(
-    rng: np.random.Generator, start: float, end: float, d: float, styles: tuple[str, ...]
-) -> list[Fence]:
+def random_fences(rng: np.random.Generator, start: float, end: float, d: float, styles: tuple[str, ...]) -> list[Fence]:
     """A run of equal panels along the street at distance d (signed)."""
     style = styles[int(rng.integers(len(styles)))]
     low, high = {"boards": (1.5, 2.0), "hoarding": (1.9, 2.4), "railing": (1.1, 1.5), "mesh": (1.4, 2.0)}[style]
@@ -256,8 +261,7 @@ def random_fences(
     width = int((end - start) / pieces * WALL_SCALE)
     texture = Texture(fence_panel(rng, style, width, int(height * WALL_SCALE)))
     return [
-        Fence((float(a), d), (float(b), d), height, texture, style in ("railing", "mesh"))
-        for a, b in zip(ends[:-1], ends[1:], strict=True)
+        Fence((float(a), d), (float(b), d), height, texture, style in ("railing", "mesh")) for a, b in pairwise(ends)
     ]
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from eseg_ros.labels import CAMVID
-from eseg_ros.rendering.camera import Camera, FloatArray, clip_box, clip_near
+from eseg_ros.rendering.camera import Camera, FloatArray, clip_near
 from eseg_ros.rendering.light import Color
-from eseg_ros.rendering.painter import GUARD, Image, Painter
+from eseg_ros.rendering.painter import SUBPIXEL_BITS, Image, Painter, fixed_point
 from eseg_ros.rendering.street import Street
-from eseg_ros.rendering.textures import noise, piece
+from eseg_ros.rendering.textures import noise, piece, to_bytes
 
 ROAD = CAMVID.names.index("road")
 PAVEMENT = CAMVID.names.index("pavement")
@@ -23,6 +23,8 @@ HALF_WIDTH = 16.0
 """Metres of ground on either side of the middle line; beyond it goes on as it ends."""
 PERIOD = 24.0
 """Metres after which the texture repeats."""
+MARKING: Color = (205.0, 208.0, 210.0)
+"""Colour of a pedestrian crossing."""
 BANDS = ((0.0, 9.0, 1, 1), (9.0, 20.0, 2, 4), (20.0, 40.0, 2, 12), (40.0, np.inf, 4, 48))
 """Nearest and furthest metre of each level of detail, and how often it is halved across and along the street."""
 
@@ -45,11 +47,12 @@ class Ground:
             for _, _, across, along in BANDS
         ]
 
-    def paint(self, painter: Painter, shadows: list[tuple[FloatArray, float]]) -> None:
+    def paint(self, painter: Painter, markings: list[FloatArray], shadows: list[tuple[FloatArray, float]]) -> None:
         """Paint everything below the horizon.
 
         Args:
             painter: the picture; what it shows below the horizon is painted over.
+            markings: white polygons on the road, (N, 2) world x and y.
             shadows: polygons on the ground, (N, 2) world x and y, with the share of light they take, 0-1.
         """
         camera, light = painter.camera, painter.light
@@ -60,6 +63,8 @@ class Ground:
         below = painter.pixels[top:]
         below[..., 3] = self._labels[(across * SCALE).astype(np.int16)]
         color = self._look_up(across, y - np.float32(camera.position[1]), float(camera.position[1]))
+        for outline in markings:
+            _fill(color, camera, outline, MARKING, first_row=top)
 
         distance = np.abs(y[:, camera.width // 2] - np.float32(camera.position[1]))[:, None]
         clear = np.exp(-distance / np.float32(light.visibility))
@@ -93,12 +98,6 @@ class Ground:
         return color
 
 
-def paint_decal(painter: Painter, street: Street, outline: list[tuple[float, float]], color: Color) -> None:
-    """Paint a marking on the road; its outline is given as (s, d)."""
-    corners = np.array([street.place(s, d) for s, d in outline])
-    painter.face(corners, color, (0.0, 0.0, 1.0), ROAD)
-
-
 def _ground_points(camera: Camera) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int]:
     """World x and y, (H - top, W) each, of the pixels from row `top` down, the first row that is all ground."""
     right, down, forward = camera.rotation
@@ -118,16 +117,27 @@ def _shadow_mask(camera: Camera, shadows: list[tuple[FloatArray, float]]) -> Ima
     """Share of the light taken from the ground, (H / 2, W / 2) uint8, softened a little."""
     mask = np.zeros((camera.height // 2, camera.width // 2), np.uint8)
     for outline, depth in sorted(shadows, key=lambda shadow: shadow[1]):
-        points = np.concatenate([outline, np.zeros((len(outline), 1))], axis=1)
-        seen = clip_near(camera.view(points))
-        if len(seen) < 3:
-            continue
-        pixels = clip_box(camera.project(seen) * 0.5, GUARD)
-        if len(pixels) < 3:
-            continue
-        cv2.fillConvexPoly(mask, np.rint(pixels * 16).astype(np.int32), int(255 * depth), cv2.LINE_8, 4)
+        _fill(mask, camera, outline, (int(255 * depth),), scale=0.5)
     blurred: Image = cv2.blur(mask, (3, 3))
     return blurred
+
+
+def _fill(
+    picture: Image,
+    camera: Camera,
+    outline: FloatArray,
+    color: tuple[float, ...],
+    *,
+    first_row: int = 0,
+    scale: float = 1.0,
+) -> None:
+    """Fill a polygon of the ground, (N, 2) world, in a picture that starts at a lower row or is smaller."""
+    seen = clip_near(camera.view(np.concatenate([outline, np.zeros((len(outline), 1))], axis=1)))
+    if len(seen) < 3:
+        return
+    pixels = fixed_point(camera.project(seen) * scale - (0, first_row))
+    if len(pixels):
+        cv2.fillConvexPoly(picture, pixels, color, cv2.LINE_8, SUBPIXEL_BITS)
 
 
 def _surface(street: Street, rng: np.random.Generator) -> tuple[Image, npt.NDArray[np.uint8]]:
@@ -141,13 +151,13 @@ def _surface(street: Street, rng: np.random.Generator) -> tuple[Image, npt.NDArr
     profile *= (1 - 0.05 * np.cos(2 * np.pi * d / street.lane))[:, None]  # wheel tracks
     labels[:] = ROAD
     paving = rng.uniform(128, 176)
-    paving_color = np.float32([paving - rng.uniform(-4, 16), paving, paving + rng.uniform(-4, 12)])
-    grass_color = np.float32([45, rng.uniform(95, 130), rng.uniform(70, 110)])
+    paving_color = np.array([paving - rng.uniform(-4, 16), paving, paving + rng.uniform(-4, 12)], np.float32)
+    grass_color = np.array([45, rng.uniform(95, 130), rng.uniform(70, 110)], np.float32)
     if rng.random() < 0.3:
         lane_color = [(70, 110, 70), (75, 80, 150)][int(rng.integers(2))]
         for side in (-1, 1):
             cycle = (side * d > street.lane + 0.1) & (side * d < street.lane + street.cycle)
-            profile[cycle] = 0.35 * profile[cycle] + 0.65 * np.float32(lane_color)
+            profile[cycle] = 0.35 * profile[cycle] + 0.65 * np.array(lane_color, np.float32)
     for side in (-1, 1):
         kerb, line = street.kerb(side), street.building_line(side)
         paved = side * d >= kerb
@@ -161,8 +171,8 @@ def _surface(street: Street, rng: np.random.Generator) -> tuple[Image, npt.NDArr
     patchy = piece(rng, noise(2048, 128, 3, 22), rows, columns)
     factor = rough * np.float32(rng.uniform(3, 6)) + patchy * np.float32(rng.uniform(2, 5)) + np.float32(100)
     _slabs(factor, np.flatnonzero(labels == PAVEMENT), rng)
-    percent = np.clip(factor, 0, 255).astype(np.uint8)
-    flat = np.broadcast_to(np.clip(profile, 0, 255).astype(np.uint8), (rows, columns, 3))
+    percent = to_bytes(factor)
+    flat = np.broadcast_to(to_bytes(profile), (rows, columns, 3))
     texture: Image = cv2.multiply(np.ascontiguousarray(flat), cv2.merge([percent] * 3), scale=0.01)
     _wear(texture, street, rng)
     _markings(texture, street, rng)

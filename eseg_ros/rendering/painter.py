@@ -74,7 +74,7 @@ class Painter:
 
     def outline(self, pixels: FloatArray, color: Color, label: int, *, convex: bool = True) -> None:
         """Fill a polygon given in pixels, (N, 2)."""
-        points = _fixed_point(pixels)
+        points = fixed_point(pixels)
         if not len(points):
             return
         if convex:
@@ -87,9 +87,7 @@ class Painter:
         lit = self.light.lit(color, normal, self.camera.distance(corners[0]))
         self.polygon(self.camera.view(corners), lit, label)
 
-    def capsule(
-        self, start: FloatArray, end: FloatArray, radii: tuple[float, float], color: Color, label: int
-    ) -> None:
+    def capsule(self, start: FloatArray, end: FloatArray, radii: tuple[float, float], color: Color, label: int) -> None:
         """Fill a limb, post or ball: the outline around two spheres given in camera axes, (3,) each.
 
         Args:
@@ -132,9 +130,7 @@ class Painter:
         inner = (radii[0] * 0.66, radii[1] * 0.66)
         self.capsule(start + shift * radii[0], end + shift * radii[1], inner, bright, label)
 
-    def post(
-        self, start: FloatArray, end: FloatArray, radii: tuple[float, float], color: Color, label: int
-    ) -> None:
+    def post(self, start: FloatArray, end: FloatArray, radii: tuple[float, float], color: Color, label: int) -> None:
         """A rounded capsule between two world points, (3,) each, where it is beyond the near plane."""
         seen = self.camera.view(np.stack([start, end]))
         self.rounded(seen[0], seen[1], radii, color, label, float(seen[0, 2]))
@@ -166,7 +162,12 @@ class Painter:
             right = (NEAR - near) / (far - near)
         along = np.stack([seen[1] - seen[0], seen[2] - seen[3]])
         quad = np.stack(
-            [seen[0] + along[0] * left, seen[0] + along[0] * right, seen[3] + along[1] * right, seen[3] + along[1] * left]
+            [
+                seen[0] + along[0] * left,
+                seen[0] + along[0] * right,
+                seen[3] + along[1] * right,
+                seen[3] + along[1] * left,
+            ]
         )
         pixels = self.camera.project(quad)
         box = self._clipped(pixels)
@@ -174,7 +175,7 @@ class Painter:
             return
         window = self.pixels[box[1] : box[3], box[0] : box[2]]
         mask = np.zeros(window.shape[:2], np.uint8)
-        cv2.fillConvexPoly(mask, _fixed_point(pixels - (box[0], box[1])), 255, cv2.LINE_8, SUBPIXEL_BITS)
+        cv2.fillConvexPoly(mask, fixed_point(pixels - (box[0], box[1])), 255, cv2.LINE_8, SUBPIXEL_BITS)
         distance = float(np.linalg.norm(quad[:2].mean(axis=0)))
         tall = max(abs(pixels[3, 1] - pixels[0, 1]), abs(pixels[2, 1] - pixels[1, 1]))
         fitting = texture.fitting(float(np.linalg.norm(pixels[1] - pixels[0])), float(tall))
@@ -209,7 +210,7 @@ class Painter:
             return
         (u, v), scale = self.camera.project(seen)[0], self.camera.focal / seen[0, 2]
         half = np.array([size[0], size[1]]) * scale / 2
-        corners = np.array([[u, v] - half, [u, v] + half])
+        corners = np.stack([-half, half]) + np.array([u, v])
         box = self._clipped(corners)
         if box is None:
             return
@@ -259,7 +260,7 @@ class Painter:
         return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 and high.min() > -2 else None
 
 
-def _fixed_point(pixels: FloatArray) -> npt.NDArray[np.int32]:
+def fixed_point(pixels: FloatArray) -> npt.NDArray[np.int32]:
     """Coordinates as OpenCV takes them, cut to a guard band around the picture; (0, 2) where nothing is left."""
     if max(pixels.max(), -pixels.min()) > GUARD:
         pixels = clip_box(pixels, GUARD)

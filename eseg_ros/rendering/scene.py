@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi
 from typing import Protocol
 
@@ -12,9 +12,16 @@ import numpy as np
 from eseg_ros.rendering.buildings import Building, random_building
 from eseg_ros.rendering.camera import FloatArray
 from eseg_ros.rendering.furniture import (
-    Fence, LampPost, Sign, TrafficLight, random_fences, random_lamp, random_metal, random_sign,
+    Fence,
+    LampPost,
+    Sign,
+    TrafficLight,
+    random_fences,
+    random_lamp,
+    random_metal,
+    random_sign,
 )  # fmt: skip
-from eseg_ros.rendering.ground import Ground, paint_decal
+from eseg_ros.rendering.ground import Ground
 from eseg_ros.rendering.light import Light, random_light
 from eseg_ros.rendering.painter import Painter
 from eseg_ros.rendering.people import Cyclist, Pedestrian, random_cyclist, random_pedestrian
@@ -76,11 +83,9 @@ class Scene:
         paint_sky(painter, self.clouds)
         walls = [wall for wall in self.walls if here - BEHIND < _far_end(wall) and _near_end(wall) < here + VIEW]
         things = self._things(painter, time)
-        self.ground.paint(painter, self._shadows(walls, things, time))
+        markings = [stripe for s in self.crossings if here - 3 < s < here + 60 for stripe in self._crossing(s)]
+        self.ground.paint(painter, markings, self._shadows(walls, things, time))
         paint_skyline(painter, self.skyline)
-        for s in self.crossings:
-            if here < s < here + 60:
-                self._paint_crossing(painter, s)
         for wall in sorted(walls, key=_near_end, reverse=True):
             if isinstance(wall, Tree):
                 wall.paint(painter, self.street, time)
@@ -123,18 +128,18 @@ class Scene:
                 shadows.append((_cast(wall.shadow_points(self.street), light), lost))
         for _, thing in things:
             points = (
-                thing.shadow_points(self.street)
-                if isinstance(thing, Fence)
-                else thing.shadow_points(self.street, time)
+                thing.shadow_points(self.street) if isinstance(thing, Fence) else thing.shadow_points(self.street, time)
             )
             shadows.append((_cast(points, light), lost))
         return shadows
 
-    def _paint_crossing(self, painter: Painter, s: float) -> None:
-        left, right = -self.street.kerb(-1), self.street.kerb(1)
-        for d in np.arange(left + 0.3, right - 0.5, 1.0):
-            stripe = [(s, d), (s, d + 0.5), (s + 2.6, d + 0.5), (s + 2.6, d)]
-            paint_decal(painter, self.street, stripe, (205.0, 208.0, 210.0))
+    def _crossing(self, s: float) -> list[FloatArray]:
+        """The stripes of a pedestrian crossing that begins at s, (4, 2) world x and y each."""
+        stripes = []
+        for d in np.arange(0.3 - self.street.kerb(-1), self.street.kerb(1) - 0.5, 1.0):
+            corners = ((s, d), (s, d + 0.5), (s + 2.6, d + 0.5), (s + 2.6, d))
+            stripes.append(np.array([self.street.place(*corner)[:2] for corner in corners]))
+        return stripes
 
 
 def random_scene(rng: np.random.Generator, length: float) -> Scene:
@@ -151,7 +156,7 @@ def random_scene(rng: np.random.Generator, length: float) -> Scene:
         walls=[wall for side in (-1, 1) for wall in _walls(rng, street, side, end, light.night)],
         trees=[tree for side in (-1, 1) for tree in _street_trees(rng, street, side, end)],
         posts=_posts(rng, street, end, crossings),
-        people=[*_pedestrians(rng, street, end), *_cyclists(rng, street, end)],
+        people=[*_pedestrians(rng, street, end, crossings), *_cyclists(rng, street, end)],
         vehicles=[*_parked(rng, street, end, crossings), *_traffic(rng, street, end)],
         rails=_rails(rng, street, end),
         crossings=crossings,
@@ -220,20 +225,23 @@ def _posts(
     return posts
 
 
-def _pedestrians(rng: np.random.Generator, street: Street, end: float) -> list[Pedestrian]:
+def _pedestrians(rng: np.random.Generator, street: Street, end: float, crossings: list[float]) -> list[Pedestrian]:
+    """People alone and in pairs on the pavements, and some who wait at the crossings."""
     people = []
     for side in (-1, 1):
-        for s in np.arange(rng.uniform(-8, 0), end, rng.uniform(6, 11)):
-            if rng.random() < 0.15:
-                continue
-            d = side * rng.uniform(street.kerb(side) + 1.0, street.building_line(side) - 0.5)
+        kerb = street.kerb(side)
+        for s in np.arange(rng.uniform(-8, 0), end, rng.uniform(4.5, 8)):
+            d = side * rng.uniform(kerb + 0.9, kerb + 2.4)
             first = random_pedestrian(rng, float(s + rng.uniform(-2, 2)), d)
             people.append(first)
-            if rng.random() < 0.25:  # a companion at the same pace
-                second = random_pedestrian(rng, first.s + rng.uniform(-0.3, 0.3), d + side * 0.65)
-                people.append(
-                    Pedestrian(second.s, second.d, first.speed, first.heading, second.phase, second.look)
-                )
+            if rng.random() < 0.3:  # a companion at the same pace
+                other = random_pedestrian(rng, first.s + rng.uniform(-0.3, 0.3), d + side * 0.65)
+                people.append(replace(other, speed=first.speed, heading=first.heading))
+        for s in crossings:
+            for _ in range(int(rng.integers(0, 4))):
+                place = s + rng.uniform(0.0, 2.6)
+                waiting = random_pedestrian(rng, place, side * (kerb + rng.uniform(0.2, 0.9)))
+                people.append(replace(waiting, speed=0.0, heading=-side * pi / 2 + rng.uniform(-0.5, 0.5)))
     return people
 
 
@@ -245,11 +253,9 @@ def _cyclists(rng: np.random.Generator, street: Street, end: float) -> list[Cycl
         speed = rng.uniform(3.5, 6.5) * (1 if ahead else -1)
         d = side * (street.lane + street.cycle / 2)
         start, stop = (-45.0, end) if ahead else (0.0, end + 60)
-        for s in np.arange(start, stop, rng.uniform(12, 18)):
+        for s in np.arange(start, stop, rng.uniform(13, 20)):
             if rng.random() < 0.9:
-                riders.append(
-                    random_cyclist(rng, float(s + rng.uniform(-3, 3)), d, speed, 0.0 if ahead else pi)
-                )
+                riders.append(random_cyclist(rng, float(s + rng.uniform(-3, 3)), d, speed, 0.0 if ahead else pi))
         for s in np.arange(rng.uniform(0, 50), end, rng.uniform(35, 70)):
             waiting = side * (street.kerb(side) + rng.uniform(0.9, 1.4))
             riders.append(random_cyclist(rng, float(s), waiting, 0.0, rng.uniform(-pi, pi)))
@@ -261,7 +267,7 @@ def _parked(rng: np.random.Generator, street: Street, end: float, crossings: lis
     for side in (-1, 1):
         if not street.parking[side > 0]:
             continue
-        occupied = rng.uniform(0.35, 0.8)
+        occupied = rng.uniform(0.3, 0.7)
         turned = (side != street.own_side()) != (rng.random() < 0.1)
         for s in np.arange(-BEHIND + rng.uniform(0, 6), end, 6.2):
             clear = all(not -6 < s - crossing < 8 for crossing in crossings)
@@ -281,9 +287,7 @@ def _traffic(rng: np.random.Generator, street: Street, end: float) -> list[Vehic
     vehicles = [random_vehicle(rng, float(s), lane, SPEED, turned=False, parked=False) for s in ahead]
     speed = -rng.uniform(6, 11)
     for s in np.arange(rng.uniform(4, 30), end + 200, rng.uniform(16, 38)):
-        vehicles.append(
-            random_vehicle(rng, float(s + rng.uniform(-2, 2)), -lane, speed, turned=True, parked=False)
-        )
+        vehicles.append(random_vehicle(rng, float(s + rng.uniform(-2, 2)), -lane, speed, turned=True, parked=False))
     return vehicles
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eseg_ros.rendering.painter import Image
+from eseg_ros.rendering.textures import to_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,10 @@ class Sensor:
         light = image.astype(np.float32)
         gains = self._gains(width, height)
         gray = np.full((3, 3), (1 - self.saturation) / 3, np.float32) + np.eye(3, dtype=np.float32) * self.saturation
-        balance = np.float32(self.white_balance)[:, None] * gray * self.contrast * self._gain(image)
+        balance = np.array(self.white_balance, np.float32)[:, None] * gray * self.contrast * self._gain(image)
         light = cv2.transform(light, balance) * gains + np.float32(118 * (1 - self.contrast))
         light += self._noise(width, height, rng)
-        return np.clip(light + np.float32(0.5), 0, 255).astype(np.uint8)
+        return to_bytes(light + np.float32(0.5))
 
     def _gain(self, image: Image) -> float:
         """What the automatic exposure does to a picture: most of what its target asks for, within limits."""
@@ -63,7 +64,8 @@ class Sensor:
         """Vignetting, (H, W, 1)."""
         x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-        return (1 - np.float32(self.vignette) * (x * x + y * y) / 2)[..., None]
+        kept: npt.NDArray[np.float32] = 1 - np.float32(self.vignette / 2) * (x * x + y * y)
+        return kept[..., None]
 
     def _noise(self, width: int, height: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Noise that is partly common to the three colours, (H, W, 3)."""
@@ -79,13 +81,13 @@ def random_sensor(rng: np.random.Generator) -> Sensor:
     """A camera with moderate faults."""
     blue, red = rng.normal(1.0, 0.03, 2)
     return Sensor(
-        exposure=rng.uniform(92, 132),
+        exposure=rng.uniform(98, 138),
         white_balance=(blue, 1.0, red),
-        contrast=rng.uniform(0.9, 1.18),
-        saturation=rng.uniform(0.7, 1.15),
+        contrast=rng.uniform(0.92, 1.2),
+        saturation=rng.uniform(0.75, 1.25),
         vignette=rng.uniform(0.0, 0.3),
         defocus=rng.uniform(0.0, 0.0016),
         shake=rng.uniform(0.003, 0.006) if rng.random() < 0.15 else 0.0,
-        noise=rng.uniform(1.0, 6.0),
+        noise=rng.uniform(0.8, 4.5),
         grain=rng.uniform(1.0, 1.6),
     )

@@ -9,7 +9,7 @@ from eseg_ros.labels import CAMVID
 from eseg_ros.rendering.camera import Camera, FloatArray
 from eseg_ros.rendering.light import Color, Light
 from eseg_ros.rendering.painter import Painter
-from eseg_ros.rendering.textures import noise
+from eseg_ros.rendering.textures import noise, to_bytes
 
 SKY = CAMVID.names.index("sky")
 BUILDING = CAMVID.names.index("building")
@@ -27,11 +27,11 @@ def paint_sky(painter: Painter, clouds: tuple[float, float]) -> None:
     rays = _rays(camera)
     rise = np.clip(rays[..., 2], 0.0, 1.0)
     height = np.clip(rise / 0.5, 0, 1)[..., None] ** 0.7
-    color = np.float32(light.horizon) * (1 - height) + np.float32(light.zenith) * height
+    color = np.array(light.horizon) * (1 - height) + np.array(light.zenith) * height
     glow = np.clip(rays @ np.array(light.sun), 0, 1)[..., None] ** 24 * light.direct
-    color = color + glow * np.float32((120, 150, 170))
+    color = color + glow * np.array([120.0, 150.0, 170.0])
     color = _clouded(color, rays, light, clouds)
-    coarse = np.clip(color, 0, 255).astype(np.uint8)
+    coarse = to_bytes(color)
     sky = cv2.resize(coarse, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)
     cv2.merge([*cv2.split(sky), np.full(sky.shape[:2], SKY, np.uint8)], painter.pixels)
 
@@ -84,8 +84,9 @@ def _clouded(color: FloatArray, rays: FloatArray, light: Light, shift: tuple[flo
     y = (rays[..., 1] * layer * 0.5 + shift[1]).astype(np.float32)
     pattern = cv2.remap(noise(512, 128, 4, 31), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     cover = np.clip((pattern + 2.2 * light.cloud - 1.1) * 0.8, 0, 1)[..., None] * min(1.0, light.cloud * 1.6)
-    bright = np.float32(light.horizon) * (1.02 - 0.1 * np.clip(pattern[..., None], 0, 2) * light.cloud)
-    return color * (1 - 0.85 * cover) + bright * 0.85 * cover
+    bright = np.array(light.horizon) * (1.02 - 0.1 * np.clip(pattern[..., None], 0, 2) * light.cloud)
+    clouded: FloatArray = color * (1 - 0.85 * cover) + bright * 0.85 * cover
+    return clouded
 
 
 def _block() -> FloatArray:

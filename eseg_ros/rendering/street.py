@@ -67,14 +67,14 @@ def random_street(rng: np.random.Generator) -> Street:
     wavelength = rng.uniform(180, 400)
     wavenumber = 2 * np.pi / wavelength
     slope = rng.uniform(0.0, 0.14)
-    parking = [2.2 if rng.random() < 0.65 else 0.0 for _ in range(2)]
+    parking = [2.2 if rng.random() < 0.42 else 0.0 for _ in range(2)]
     return Street(
         amplitude=slope / wavenumber,
         wavenumber=wavenumber,
         phase=rng.uniform(0, 2 * np.pi),
-        lane=rng.uniform(3.1, 3.7),
-        cycle=rng.uniform(1.1, 1.6),
+        lane=rng.uniform(2.9, 3.5),
+        cycle=rng.uniform(1.1, 1.4),
         parking=(parking[0], parking[1]),
-        pavement=(rng.uniform(2.8, 4.6), rng.uniform(2.8, 4.6)),
+        pavement=(rng.uniform(3.0, 5.2), rng.uniform(3.0, 5.2)),
         drives_left=bool(rng.random() < 0.6),
     )

@@ -36,6 +36,12 @@ def noise(size: int, cell: int, octaves: int, seed: int) -> Gray:
     return spread_noise
 
 
+def to_bytes(values: npt.NDArray[np.floating]) -> Image:
+    """Values cut to 0-255 and to whole numbers."""
+    cut: Image = values.clip(0, 255).astype(np.uint8)
+    return cut
+
+
 def piece(rng: np.random.Generator, texture: AnyGray, height: int, width: int) -> AnyGray:
     """A random (height, width) view of a larger texture."""
     rows, columns = texture.shape
@@ -45,7 +51,7 @@ def piece(rng: np.random.Generator, texture: AnyGray, height: int, width: int) -
 
 def tinted(factor: Gray, color: Color) -> Image:
     """A colour times a brightness factor, (H, W) -> (H, W, 3) uint8."""
-    return colored(np.clip(factor * np.float32(100), 0, 255).astype(np.uint8), color)
+    return colored(to_bytes(factor * np.float32(100)), color)
 
 
 def colored(percent: Image, color: Color) -> Image:
@@ -59,8 +65,8 @@ def _bare_wall(style: str) -> Image:
     """Brightness of a wall in percent, (1024, 1024) uint8."""
     stain = noise(1024, 96, 4, 3)
     if style == "brick":
-        return np.clip(100 * (_bricks() + 0.03 * stain), 0, 255).astype(np.uint8)
-    return np.clip(100 + (3.5 if style == "plaster" else 6.0) * stain, 0, 255).astype(np.uint8)
+        return to_bytes(100 * (_bricks() + 0.03 * stain))
+    return to_bytes(100 + (3.5 if style == "plaster" else 6.0) * stain)
 
 
 def _bricks() -> Gray:
@@ -106,7 +112,7 @@ def fence_panel(rng: np.random.Generator, style: str, width: int, height: int) -
             wood[:, x] *= 0.45
         for y in (int(height * 0.2), int(height * 0.75)):
             wood[y : y + 2] *= 0.75
-        return np.clip(wood, 0, 255).astype(np.uint8)
+        return to_bytes(wood)
     if style == "hoarding":
         sheet = wall_surface(rng, width, height, _pick(rng, HOARDING), "plaster")
         sheet[:, :: int(rng.integers(26, 44))] //= 2
@@ -165,14 +171,14 @@ def crown(index: int) -> Image:
     tone += 11 * noise(256, 8, 2, 9)[:size, :size]
     tone = cv2.GaussianBlur(tone, (3, 3), 0)
     opacity = cv2.GaussianBlur(opacity, (5, 5), 0)
-    return np.dstack([np.clip(tone, 0, 255).astype(np.uint8), opacity])
+    return np.dstack([to_bytes(tone), opacity])
 
 
 def ramp(dark: Color, bright: Color) -> Image:
     """The colours of the brightnesses 0 to 255, (256, 3) uint8, between two colours at 40 and 200."""
     share = np.clip((np.arange(256, dtype=np.float32)[:, None] - 40) / 160, -0.25, 1.4)
-    colors = np.float32(dark) * (1 - share) + np.float32(bright) * share
-    return np.clip(colors, 0, 255).astype(np.uint8)
+    colors = np.array(dark, np.float32) * (1 - share) + np.array(bright, np.float32) * share
+    return to_bytes(colors)
 
 
 def _pick(rng: np.random.Generator, colors: tuple[Color, ...]) -> Color:

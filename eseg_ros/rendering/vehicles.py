@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -131,7 +132,9 @@ class Vehicle:
         """World points whose shadows' convex hull is the vehicle's shadow. (N, 3)."""
         body = BODIES[self.body]
         half = body.width / 2
-        local = [(a, side * half, z) for a in (-body.length / 2, body.length / 2) for side in (-1, 1) for z in (0, body.belt)]
+        local = [
+            (a, side * half, z) for a in (-body.length / 2, body.length / 2) for side in (-1, 1) for z in (0, body.belt)
+        ]
         local += [(a, side * half * 0.85, body.height) for a in body.cabin[1:3] for side in (-1, 1)]
         world: FloatArray = np.array(local) @ self._axes(street, time) + street.place(self.station(time), self.d)
         return world
@@ -221,11 +224,13 @@ def _lower(body: Body) -> list[Piece]:
     for side in (-1.0, 1.0):
         flank = np.stack([profile[:, 0], np.full(7, side * half), profile[:, 1]], axis=1)
         pieces.append((flank, np.array([0.0, side, 0.0]), "paint"))
-        low = np.array([[-end + 0.08, 0.24], [-end + 0.02, middle * 0.86], [end - 0.02, middle * 0.86], [end - 0.08, 0.24]])
+        low = np.array(
+            [[-end + 0.08, 0.24], [-end + 0.02, middle * 0.86], [end - 0.02, middle * 0.86], [end - 0.08, 0.24]]
+        )
         pieces.append((np.insert(low, 1, side * half, axis=1), np.array([0.0, side, 0.0]), "low paint"))
         crease = _rectangle((0, side * half, belt - 0.13), (end - 0.3, 0, 0), (0, 0, 0.012))
         pieces.append((crease, np.array([0.0, side, 0.0]), "low paint"))
-    for (a0, z0), (a1, z1) in zip(profile[:-1], profile[1:], strict=True):
+    for (a0, z0), (a1, z1) in pairwise(profile):
         quad = np.array([[a0, -half, z0], [a0, half, z0], [a1, half, z1], [a1, -half, z1]])
         low_end = max(z0, z1) <= middle + 1e-6
         pieces.append((quad, np.array([z0 - z1, 0.0, a1 - a0]), "low paint" if low_end else "paint"))
@@ -290,7 +295,14 @@ def _cabin(body: Body) -> list[Piece]:
         if r and body.windows == 0:  # a closed van has glass only in its doors
             door = quad if r > 0 else quad[[1, 0, 3, 2]]
             share = 0.72
-            pieces.extend(_panes(np.array([_mix(door[0], door[1], share), door[1], door[2], _mix(door[3], door[2], share)]), normal, 1, front=False))
+            pieces.extend(
+                _panes(
+                    np.array([_mix(door[0], door[1], share), door[1], door[2], _mix(door[3], door[2], share)]),
+                    normal,
+                    1,
+                    front=False,
+                )
+            )
     return pieces
 
 
@@ -302,7 +314,11 @@ def _panes(quad: FloatArray, normal: FloatArray, count: int, *, front: bool) -> 
         left, right = (pane + gap) / count, (pane + 1 - gap) / count
         glass = np.array([_inside(quad, u, v) for u, v in ((left, bottom), (right, bottom), (right, top), (left, top))])
         pieces.append((glass, normal, "glass"))
-        shine = ((0.08, 0.98), (0.62, 0.98), (0.3, 0.55), (0.08, 0.6)) if front else ((0.05, 0.98), (0.95, 0.98), (0.95, 0.72), (0.05, 0.62))
+        shine = (
+            ((0.08, 0.98), (0.62, 0.98), (0.3, 0.55), (0.08, 0.6))
+            if front
+            else ((0.05, 0.98), (0.95, 0.98), (0.95, 0.72), (0.05, 0.62))
+        )
         pieces.append((np.array([_inside(glass, u, v) for u, v in shine]), normal, "mirrored"))
     return pieces
 
