@@ -1,12 +1,12 @@
 """From logits at the head's stride to masks and pictures at the camera's resolution.
 
-The mask is the argmax of the bilinearly upsampled logits (half-pixel centres, PyTorch's align_corners=False). Upsampling
-all classes at once would move C full-resolution planes through memory; here one class at a time is upsampled and
-compared with the best so far, and classes that cannot win anywhere are left out.
+The mask is the argmax of the bilinearly upsampled logits (half-pixel centres, PyTorch's align_corners=False).
+Upsampling all classes at once would move C full-resolution planes through memory; here one class at a time is upsampled
+and compared with the best so far, and classes that cannot win anywhere are left out.
 
-Why leaving them out is exact: between the centres of four neighbouring logits an upsampled value is a convex combination
-of the four. So class c stays at or below the largest of its four, and some class d always reaches at least the smallest
-of its own four. Where c's largest is below some d's smallest, c loses in the whole cell.
+Why leaving them out is exact: between the centres of four neighbouring logits an upsampled value is a convex
+combination of the four. So class c stays at or below the largest of its four, and class d at or above the smallest of
+its own four. Where c's largest is below some d's smallest, c loses in the whole cell.
 """
 
 from __future__ import annotations

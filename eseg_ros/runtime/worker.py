@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -69,9 +70,10 @@ class _Flight:
 class Worker:
     """Runs a runtime in a thread of its own; cameras' frames come by `offer`, results leave by `on_result`.
 
-    The thread loads the engine, makes every call into it and closes it, so that a GPU's context belongs to it. It sleeps
-    on one condition, which a new frame and a finished slot both wake. A free slot is filled before a finished one is
-    emptied, so that the device never waits for a postprocessing. Cameras take turns: a fast one cannot starve a slow one.
+    The thread loads the engine, makes every call into it and closes it, so that a GPU's context belongs to it. It
+    sleeps on one condition, which a new frame and a finished slot both wake. A free slot is filled before a finished
+    one is emptied, so that the device never waits for a postprocessing. Cameras take turns: a fast one cannot starve a
+    slow one.
 
     Args:
         runtime: not loaded yet; it belongs to the worker from now on.
@@ -162,7 +164,7 @@ class Worker:
             self._accepting = not self._stopping
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """End the thread and free the engine; whether both were done within `timeout_s`. May be called anywhere, twice."""
+        """End the thread and free the engine; whether both were done within `timeout_s`. May be called twice."""
         with self._condition:
             self._stopping = True
             self._accepting = False
@@ -282,10 +284,8 @@ class Worker:
             for flight in self._flights:
                 self._move(flight.camera, "in_flight", "failed")
             self._flights.clear()
-        try:
+        with contextlib.suppress(DeviceError):  # a lost device cannot be freed; the failure that lost it has been told
             self._pipeline.close()
-        except DeviceError:
-            pass  # a device that is lost cannot be freed; the failure that lost it has been told
 
     def _drop(self, camera: str, reason: str, letter: Letter, error: Exception | None) -> None:
         self._settle(camera, reason)

@@ -1,0 +1,129 @@
+"""Camera images of every supported encoding as BGR, exactly: row steps, both NV12 heights, whole files only."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from eseg_ros.errors import FrameError, UnsupportedEncodingError
+from eseg_ros.runtime.types import Frame, Image8
+
+_BAYER = {
+    # OpenCV names a Bayer pattern by its second row's second and third pixel, ROS by the first row's.
+    "bayer_rggb8": cv2.COLOR_BayerBG2BGR,
+    "bayer_bggr8": cv2.COLOR_BayerRG2BGR,
+    "bayer_gbrg8": cv2.COLOR_BayerGR2BGR,
+    "bayer_grbg8": cv2.COLOR_BayerGB2BGR,
+}
+_PACKED: dict[str, tuple[int, int | None]] = {
+    # encoding: channels, OpenCV's conversion to BGR
+    "bgr8": (3, None),
+    "8UC3": (3, None),
+    "rgb8": (3, cv2.COLOR_RGB2BGR),
+    "bgra8": (4, cv2.COLOR_BGRA2BGR),
+    "rgba8": (4, cv2.COLOR_RGBA2BGR),
+    "mono8": (1, cv2.COLOR_GRAY2BGR),
+    "8UC1": (1, cv2.COLOR_GRAY2BGR),
+    "yuv422": (2, cv2.COLOR_YUV2BGR_UYVY),
+    "uyvy": (2, cv2.COLOR_YUV2BGR_UYVY),
+    "yuv422_yuy2": (2, cv2.COLOR_YUV2BGR_YUY2),
+    "yuyv": (2, cv2.COLOR_YUV2BGR_YUY2),
+    **{name: (1, code) for name, code in _BAYER.items()},
+}
+_EVEN_WIDTH = ("yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12")
+_FILES: dict[str, tuple[bytes, bytes]] = {
+    # encoding: how a whole file begins and ends
+    "jpeg": (b"\xff\xd8\xff", b"\xff\xd9"),
+    "png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
+}
+_PADDING_AFTER_END = 64
+"""Bytes that drivers append behind a JPEG's end marker to fill their buffers."""
+
+SUPPORTED_ENCODINGS = (*_PACKED, "nv12", *_FILES)
+
+
+def decode(frame: Frame) -> Image8:
+    """The frame as (H, W, 3) uint8 BGR; for bgr8 a view of the frame's own bytes, whose rows may be padded.
+
+    Raises:
+        UnsupportedEncodingError: an encoding that is not in SUPPORTED_ENCODINGS.
+        FrameError: sizes that do not fit each other or the data, or a compressed file that is cut or corrupt.
+    """
+    if frame.encoding in _FILES:
+        return _decode_file(frame)
+    if frame.encoding == "nv12":
+        return _decode_nv12(frame)
+    if frame.encoding not in _PACKED:
+        raise UnsupportedEncodingError(
+            f"encoding {frame.encoding!r} is not supported; expected one of {', '.join(SUPPORTED_ENCODINGS)}"
+        )
+    channels, conversion = _PACKED[frame.encoding]
+    pixels = _rows(frame, frame.height, channels)
+    if conversion is None:
+        return pixels
+    if frame.encoding in _BAYER and min(frame.width, frame.height) < 2:
+        raise FrameError(f"a Bayer image needs at least 2x2 pixels; found {frame.width}x{frame.height}")
+    image: Image8 = cv2.cvtColor(pixels, conversion)
+    return image
+
+
+def _decode_nv12(frame: Frame) -> Image8:
+    """Y plane, then interleaved UV at half size; `height` is the picture's or, with some drivers, both planes'."""
+    rows_if_picture = frame.height + frame.height // 2
+    holds_both_planes = len(frame.data) >= _needed_bytes(frame.step, rows_if_picture, frame.width)
+    planes_height = rows_if_picture if holds_both_planes else frame.height
+    planes_fit = frame.height % 2 == 0 if holds_both_planes else frame.height % 3 == 0 and frame.height % 2 == 0
+    if not planes_fit:
+        raise FrameError(
+            f"nv12 of {frame.width}x{frame.height} pixels with {len(frame.data)} bytes fits neither convention; "
+            "expected height = the picture's, even, with 1.5 times as many rows of data, or height = 1.5 times that"
+        )
+    image: Image8 = cv2.cvtColor(_rows(frame, planes_height, 1), cv2.COLOR_YUV2BGR_NV12)
+    return image
+
+
+def _rows(frame: Frame, height: int, channels: int) -> Image8:
+    """The frame's bytes as (height, width, channels), or (height, width) for one channel; a view."""
+    row_bytes = frame.width * channels
+    if frame.width <= 0 or frame.height <= 0:
+        raise FrameError(f"the image has {frame.width}x{frame.height} pixels; expected at least 1x1")
+    if frame.encoding in _EVEN_WIDTH and frame.width % 2:
+        raise FrameError(f"{frame.encoding} has pairs of pixels; expected an even width, found {frame.width}")
+    if frame.step < row_bytes:
+        raise FrameError(
+            f"step is {frame.step} bytes, but a row of {frame.width} {frame.encoding} pixels has {row_bytes}; "
+            "the driver's width, encoding or step is wrong"
+        )
+    needed = _needed_bytes(frame.step, height, row_bytes)
+    if len(frame.data) < needed:
+        raise FrameError(
+            f"the image has {len(frame.data)} bytes; {frame.width}x{frame.height} {frame.encoding} pixels with step "
+            f"{frame.step} need {needed}: the message is cut"
+        )
+    data = np.frombuffer(frame.data, np.uint8)
+    shape = (height, frame.width) if channels == 1 else (height, frame.width, channels)
+    strides = (frame.step, 1) if channels == 1 else (frame.step, channels, 1)
+    return np.lib.stride_tricks.as_strided(data, shape, strides, writeable=False)
+
+
+def _needed_bytes(step: int, height: int, row_bytes: int) -> int:
+    """The last row need not be padded."""
+    return step * (height - 1) + row_bytes
+
+
+def _decode_file(frame: Frame) -> Image8:
+    """A whole JPEG or PNG. OpenCV would decode the beginning of a cut one and leave the rest grey."""
+    start, end = _FILES[frame.encoding]
+    size = len(frame.data)
+    if bytes(frame.data[: len(start)]) != start:
+        raise FrameError(f"{size} bytes that should be a {frame.encoding} file do not begin like one")
+    if end not in bytes(frame.data[-_PADDING_AFTER_END - len(end) :]):
+        raise FrameError(f"the {frame.encoding} file of {size} bytes has no end: the message is cut")
+    try:
+        image = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise FrameError(f"the {frame.encoding} file of {size} bytes cannot be decoded: {error.err}") from error
+    if image is None:
+        raise FrameError(f"the {frame.encoding} file of {size} bytes is corrupt and cannot be decoded")
+    decoded: Image8 = image
+    return decoded
