@@ -150,8 +150,8 @@ def check_tensor(
     """
     if found != expected:
         raise EngineError(
-            f"{engine.onnx}: its {kind} is {found[0]!r} {found[1]}, the manifest says {expected[0]!r} {expected[1]}; the "
-            "two do not belong together. Export the engine again: eseg export"
+            f"{engine.onnx}: its {kind} is {found[0]!r} {found[1]}, by the manifest {expected[0]!r} {expected[1]}; "
+            "the two do not belong together. Export the engine again: eseg export"
         )
 
 
