@@ -6,7 +6,6 @@ A checkpoint is Lightning's own (weights, optimizer, schedule, loops: all that a
 
 from __future__ import annotations
 
-import logging
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +23,6 @@ RECORD_KEY = "training_record"
 
 EMA_PREFIX = "ema."
 """Prefix, in a checkpoint's state_dict, of the averaged weights."""
-
-_log = logging.getLogger(__name__)
 
 
 class CheckpointError(EsegError):
@@ -131,8 +128,4 @@ def warm_start(net: nn.Module, path: Path) -> list[str]:
             f"{path}: none of its {len(weights)} weights fits this model; name a checkpoint of its family"
         )
     net.load_state_dict(fitting, strict=False)
-    unfitted = [name for name in own if name not in fitting]
-    _log.info("%s: %d of %d entries loaded", path, len(fitting), len(own))
-    if unfitted:
-        _log.warning("%s: no fitting weights for %s", path, ", ".join(unfitted))
-    return unfitted
+    return [name for name in own if name not in fitting]

@@ -9,7 +9,8 @@ RESUME_LAST = "last"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Declare the command's arguments."""
+    parser.usage = "%(prog)s CONFIG.yaml [key=value ...] [--resume [CKPT]] [--dry-run]"
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="a recipe, for example one of config/train/")
     parser.add_argument(
         "overrides",

@@ -161,7 +161,7 @@ class TrainConfig:
         loss: what is minimised.
         optimizer: and how.
         ema_decay: decay of the moving average of weights that is validated and exported.
-        validate_every: epochs between validations; the last epoch is always validated.
+        validate_every: epochs between validations; divides `epochs`, so that the last one is validated.
         precision: "bf16-mixed" for bf16 autocast, "32" for plain float.
         seed: of everything random.
         init_from: a checkpoint whose fitting weights are the start.
@@ -193,7 +193,9 @@ class TrainConfig:
         low, high = self.augment.scale
         rules = {
             "epochs: expected at least 1": self.epochs >= 1,
-            "validate_every: expected at least 1": self.validate_every >= 1,
+            f"validate_every: expected a divisor of epochs ({self.epochs}), so that the last epoch is validated": (
+                self.validate_every >= 1 and self.epochs % self.validate_every == 0
+            ),
             "ema_decay: expected a number from 0 up to, not including, 1": 0 <= self.ema_decay < 1,
             "data.batch_size: expected at least 1": self.data.batch_size >= 1,
             "data.num_workers: expected 0 or more": self.data.num_workers >= 0,

@@ -11,22 +11,28 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from torch.utils.data import DataLoader
 
 from eseg_ros.errors import EsegError
 from eseg_ros.evaluation.metrics import ConfusionMatrix
 from eseg_ros.labels import class_set
 from eseg_ros.models import build_model
-from eseg_ros.training.checkpoint import RECORD_KEY, TrainingRecord, read_checkpoint, record_to_dict, warm_start
+from eseg_ros.training.checkpoint import (
+    RECORD_KEY,
+    TrainingRecord,
+    read_checkpoint,
+    record_of,
+    record_to_dict,
+    warm_start,
+)
 from eseg_ros.training.config import TrainConfig, config_to_dict, config_to_yaml
 from eseg_ros.training.data import training_loader, validation_loaders
 from eseg_ros.training.losses import OhemCrossEntropy, upsampled
 from eseg_ros.training.optimisation import build_optimizer, ema_decay, learning_rate_factor, update_ema
-from eseg_ros.training.report import RunLog
+from eseg_ros.training.run_log import RunLog
 
 LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
@@ -49,8 +55,6 @@ class SegmentationTask(L.LightningModule):
         self.config = config
         self.classes = class_set(config.classes)
         net: nn.Module = build_model(config.model, len(self.classes))
-        if config.init_from is not None:
-            warm_start(net, config.init_from)
         self.net: nn.Module = convert_conv2d_weight_memory_format(net, torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.loss = OhemCrossEntropy(config.loss, self.classes.ignore_id)
@@ -60,12 +64,10 @@ class SegmentationTask(L.LightningModule):
         self.best_miou: float | None = None
         self._confusions: list[ConfusionMatrix] = []
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        # Lightning starts a resumed run's first epoch before it tells the sampler which epoch that is.
-        return training_loader(self.config, self.trainer.fit_loop.epoch_progress.current.processed)
-
-    def val_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]]:
-        return validation_loaders(self.config)
+    def start_from(self, checkpoint: Path) -> list[str]:
+        """Takes over the fitting weights of another run; returns the names of those without, see `warm_start`."""
+        warm_start(self.net, checkpoint)
+        return warm_start(self.ema, checkpoint)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = build_optimizer(self.net, self.config.optimizer)
@@ -157,26 +159,33 @@ def train(config: TrainConfig, resume: Path | None = None) -> Path:
     run_dir = config.run_dir
     if resume is None and (run_dir / LAST_CHECKPOINT).exists():
         raise EsegError(f"{run_dir}: holds a run already; go on with it by --resume, or give another name=…")
-    if resume is not None:
-        read_checkpoint(resume)  # a clear error before anything is built
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
+    epoch = 0 if resume is None else record_of(read_checkpoint(resume)).epochs
     L.seed_everything(config.seed, verbose=False)
     task = SegmentationTask(config)
-    _trainer(config).fit(task, ckpt_path=resume, weights_only=True)
+    if resume is None and config.init_from is not None:
+        # Entries without weights keep their random start, the same in both: `ema` is a copy of `net`.
+        unfitted = task.start_from(config.init_from)
+        print(f"starting from {config.init_from}; not in it: {', '.join(unfitted) or 'nothing'}", flush=True)
+    # Lightning starts a resumed run's first pass over the data before it tells the sampler the epoch.
+    frames, validation = training_loader(config, epoch), validation_loaders(config)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
+    _trainer(config).fit(task, frames, validation, ckpt_path=resume, weights_only=True)
     return run_dir / BEST_CHECKPOINT
 
 
 def _trainer(config: TrainConfig) -> L.Trainer:
     callbacks: list[Callback] = [
         RunLog(config.run_dir),
+        LearningRateMonitor("step"),
         ModelCheckpoint(
             config.run_dir,
             "best",
             monitor=BEST_SCORE,
             mode="max",
             enable_version_counter=False,
-            save_on_train_epoch_end=False,
+            every_n_epochs=config.validate_every,
+            save_on_train_epoch_end=True,  # whole epochs, so that every checkpoint can be resumed
         ),
         ModelCheckpoint(config.run_dir, "last", enable_version_counter=False, save_on_train_epoch_end=True),
     ]

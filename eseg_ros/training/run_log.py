@@ -32,6 +32,14 @@ class RunLog(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._run_start = self._clock()
         self._first_epoch = trainer.current_epoch
+        self._forget_epochs_after(trainer.current_epoch)
+
+    def _forget_epochs_after(self, epoch: int) -> None:
+        """Drops what a resumed run is going to do again."""
+        if self._path.exists():
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if json.loads(line)["epoch"] <= epoch]
+            self._path.write_text("".join(kept), encoding="utf-8")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = self._idle_since = self._clock()

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from eseg_ros.labels import CAMVID
+from eseg_ros.training.config import config_from_dict
+from eseg_ros.training.data import (
+    DataError,
+    EpochSampler,
+    SegmentationFolder,
+    read_label,
+    training_loader,
+    validation_loaders,
+)
+
+
+def test_frames_come_as_rgb_with_their_ids(dataset: Path) -> None:
+    image, label = SegmentationFolder(dataset, "train", CAMVID, cache=False)[0]
+    assert image.dtype == label.dtype == np.uint8
+    assert image.shape == (*label.shape, 3)
+    assert np.abs(image.astype(int) - CAMVID.color_table()[label]).max() <= 10
+
+
+def test_cached_frames_are_the_frames_on_disk(dataset: Path) -> None:
+    cached = SegmentationFolder(dataset, "val", CAMVID, cache=True)
+    for index, (image, label) in enumerate(
+        SegmentationFolder(dataset, "val", CAMVID, cache=False)[i] for i in range(3)
+    ):
+        np.testing.assert_array_equal(cached[index][0], image)
+        np.testing.assert_array_equal(cached[index][1], label)
+
+
+def batches(recipe: dict[str, Any], epoch: int, **data: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    config = config_from_dict({**recipe, "data": {**recipe["data"], **data}})
+    return [(image, label) for image, label in training_loader(config, epoch)]
+
+
+@pytest.mark.parametrize("changed", [{"num_workers": 1}, {"num_workers": 2}, {"cache": False}], ids=str)
+def test_batches_depend_neither_on_workers_nor_on_the_cache(recipe: dict[str, Any], changed: dict[str, Any]) -> None:
+    for plain, other in zip(batches(recipe, 3), batches(recipe, 3, **changed), strict=True):
+        assert torch.equal(plain[0], other[0])
+        assert torch.equal(plain[1], other[1])
+
+
+def test_every_epoch_is_another_one_and_every_seed_too(recipe: dict[str, Any]) -> None:
+    first = batches(recipe, 0)[0][0]
+    assert not torch.equal(first, batches(recipe, 1)[0][0])
+    assert not torch.equal(first, batches({**recipe, "seed": 1}, 0)[0][0])
+
+
+def frames_of(sampler: EpochSampler, epoch: int) -> list[int]:
+    sampler.set_epoch(epoch)
+    return [draw.frame for draw in sampler]
+
+
+def test_an_epoch_shows_every_frame_once_in_an_order_of_its_own() -> None:
+    sampler = EpochSampler([5, 3], [1.0, 1.0], seed=0)
+    orders = [frames_of(sampler, epoch) for epoch in range(4)]
+    assert all(sorted(order) == list(range(8)) for order in orders)
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_a_source_repeated_by_a_fraction_shows_all_its_frames_equally_often_over_the_epochs() -> None:
+    sampler = EpochSampler([4, 10], [2.0, 0.3], seed=0)
+    epochs = [frames_of(sampler, epoch) for epoch in range(10)]
+    assert {len(epoch) for epoch in epochs} == {len(sampler)} == {8 + 3}
+    assert Counter(frame for epoch in epochs for frame in epoch) == {f: 20 if f < 4 else 3 for f in range(14)}
+
+
+def test_two_shows_of_a_frame_in_one_epoch_are_augmented_differently(recipe: dict[str, Any]) -> None:
+    images = torch.cat([image for image, _ in batches(recipe, 0, train=[{"split": "val", "repeat": 4}])])
+    assert len({image.numpy().tobytes() for image in images}) == len(images) == 12
+
+
+def test_validation_shows_frames_as_they_are_whatever_their_size(recipe: dict[str, Any], dataset: Path) -> None:
+    recipe["data"]["validate"] = [{"name": "a"}, {"name": "b", "split": "train"}]
+    first, second = validation_loaders(config_from_dict(recipe))
+    assert (len(first), len(second)) == (3, 12)
+    image, label = next(iter(first))
+    raw, raw_label = SegmentationFolder(dataset, "val", CAMVID, cache=False)[0]
+    np.testing.assert_array_equal(image[0].numpy(), raw)
+    np.testing.assert_array_equal(label[0].numpy(), raw_label)
+
+
+def test_a_label_with_an_unknown_id_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "odd.png"
+    cv2.imwrite(str(path), np.array([[0, 255, 10, 11, 77]], np.uint8))
+    with pytest.raises(DataError, match=r"odd\.png: ids \[11, 77\] are outside the 11 classes of camvid"):
+        read_label(path, CAMVID)
+
+
+def test_a_color_label_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "color.png"
+    cv2.imwrite(str(path), np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(DataError, match="expected class ids in an 8-bit single-channel PNG"):
+        read_label(path, CAMVID)
+
+
+def test_an_empty_split_and_an_unpaired_frame_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no frames"):
+        SegmentationFolder(tmp_path, "train", CAMVID, cache=False)
+    (tmp_path / "train" / "images").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "train" / "images" / "lonely.png"), np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(DataError, match="'lonely'"):
+        SegmentationFolder(tmp_path, "train", CAMVID, cache=False)
+
+
+def test_an_epoch_smaller_than_a_batch_is_an_error(recipe: dict[str, Any]) -> None:
+    recipe["data"]["batch_size"] = 50
+    with pytest.raises(DataError, match=r"12 frames but data\.batch_size is 50"):
+        training_loader(config_from_dict(recipe))
