@@ -50,7 +50,7 @@ class LampPost:
 
     def paint(self, painter: Painter, street: Street, time: float) -> None:
         """Paint post, arm and lamp."""
-        foot, top = street.place(self.s, self.d), street.place(self.s, self.d, self.height)
+        foot, top = street.place(self.s, self.d, self.radius), street.place(self.s, self.d, self.height)
         lamp: Color = (150, 215, 255) if painter.light.night else (205, 210, 212)
         if self.arm:
             inwards = -np.sign(self.d)
@@ -92,7 +92,7 @@ class Sign:
 
     def paint(self, painter: Painter, street: Street, time: float) -> None:
         """Paint the post and the board before it."""
-        foot = street.place(self.s, self.d)
+        foot = street.place(self.s, self.d, 0.1)
         middle = 2.35 + self.size / 2
         painter.post(foot, foot + np.array([0, 0, middle]), (0.1, 0.1), (150, 152, 154), POLE)
         center = foot + np.array([0.0, -0.12, middle])
@@ -170,7 +170,7 @@ class TrafficLight:
 
     def paint(self, painter: Painter, street: Street, time: float) -> None:
         """Paint post, backing board and the three lamps."""
-        foot = street.place(self.s, self.d)
+        foot = street.place(self.s, self.d, 0.1)
         painter.post(foot, foot + np.array([0, 0, 2.6]), (0.12, 0.12), (70, 72, 74), POLE)
         center = foot + np.array([0.0, -0.14, 3.15])
         rim = np.array([[-0.36, -0.72], [0.36, -0.72], [0.36, 0.72], [-0.36, 0.72]])

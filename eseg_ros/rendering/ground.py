@@ -202,7 +202,7 @@ def _wear(texture: Image, street: Street, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(1, 4))):
         start = np.array(_texel(rng.uniform(-street.lane, street.lane), rng.uniform(0, PERIOD - 8)))
         steps = np.cumsum(rng.normal((0, 14), (7, 6), (16, 2)), axis=0)
-        cv2.polylines(texture, [(start + steps).astype(np.int32)], False, (52, 52, 52), 1, cv2.LINE_AA)
+        cv2.polylines(texture, [(start + steps).astype(np.int32)], False, (66, 66, 66), 1, cv2.LINE_AA)
 
 
 def _markings(texture: Image, street: Street, rng: np.random.Generator) -> None:

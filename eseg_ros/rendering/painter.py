@@ -120,7 +120,7 @@ class Painter:
             start, end: camera axes, (3,) each.
             distance: metres of haze.
         """
-        if radii[0] * self.camera.focal < 1.2 * distance:
+        if radii[0] * self.camera.focal < 2.2 * distance:  # too thin to show two tones
             self.capsule(start, end, radii, self.light.lit(_scaled(color, 0.88), UP, distance), label)
             return
         self.capsule(start, end, radii, self.light.lit(_scaled(color, 0.74), UP, distance), label)
@@ -221,10 +221,10 @@ class Painter:
         transform = np.array(
             [[zoom[0], 0, corners[0, 0] - x0 + zoom[0] / 2], [0, zoom[1], corners[0, 1] - y0 + zoom[1] / 2]]
         )
-        warped = cv2.warpAffine(shape, transform, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
-        solid = cv2.threshold(warped[..., 1], 127, 255, cv2.THRESH_BINARY)[1]
-        shown = np.empty((*solid.shape, 4), np.uint8)
-        shown[..., :3] = cv2.LUT(cv2.merge([warped[..., 0]] * 3), ramp[None])
+        colored = cv2.LUT(cv2.merge([shape[..., 0]] * 3), ramp[None])
+        picture = cv2.merge([*cv2.split(colored), shape[..., 1]])
+        shown = cv2.warpAffine(picture, transform, (x1 - x0, y1 - y0))
+        solid = cv2.inRange(shown[..., 3], 128.0, 255.0)
         shown[..., 3] = label
         cv2.copyTo(shown, solid, self.pixels[y0:y1, x0:x1])
 

@@ -49,8 +49,8 @@ class Tree:
 
     def paint(self, painter: Painter, street: Street, time: float) -> None:
         """Paint trunk and crown."""
-        foot = street.place(self.s, self.d)
         radius = 0.05 * self.spread
+        foot = street.place(self.s, self.d, radius)
         trunk_top = street.place(self.s, self.d, self.bare + 0.35 * (self.height - self.bare))
         painter.post(foot, trunk_top, (radius * 1.25, radius * 0.8), (62, 78, 92), TREE)
         distance = painter.camera.distance(foot)
