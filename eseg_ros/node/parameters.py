@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    InvalidTopicNameException,
+)
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 
 from eseg_ros.errors import EsegError
+from eseg_ros.runtime.select import RUNTIMES
 
-RUNTIMES = ("auto", "openvino", "onnxruntime", "tensorrt")
 TRANSPORTS = ("raw", "compressed")
 
 
@@ -155,11 +160,8 @@ class Parameters:
             for declaration in CAMERA_DECLARATIONS:
                 for name in names:
                     self._declare(f"cameras.{name}.{declaration.name}", declaration)
-            problems = [
-                f"cameras.{name}.image_topic is empty: set it to the topic of camera {name!r}, e.g. /{name}/image_raw"
-                for name in names
-                if not self._value(f"cameras.{name}.image_topic")
-            ]
+            topics = {name: self._value(f"cameras.{name}.image_topic") for name in names}
+            problems = [problem for name in names if (problem := _topic_problem(name, topics[name]))]
         if not self._value("engine"):
             problems.append("engine is empty: set it to the name or path of an engine, see `ls engines`")
         problems = [*self._misfits.values(), *problems]
@@ -237,6 +239,17 @@ def _choice_problem(name: str, value: object, declaration: Declaration) -> str |
     if not declaration.choices or value in declaration.choices:
         return None
     return f"{name} is {value!r}; expected one of {', '.join(declaration.choices)}"
+
+
+def _topic_problem(camera: str, topic: str) -> str | None:
+    name = f"cameras.{camera}.image_topic"
+    if not topic:
+        return f"{name} is empty: set it to the topic of camera {camera!r}, e.g. /{camera}/image_raw"
+    try:
+        validate_topic_name(topic)
+    except InvalidTopicNameException as error:
+        return f"{name} does not fit: {error}"
+    return None
 
 
 def _camera_name_problems(names: Sequence[str]) -> list[str]:

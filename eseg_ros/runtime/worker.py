@@ -236,7 +236,7 @@ class Worker:
 
     def _take(self) -> tuple[str, Letter] | None:
         """The next camera's frame, in turn; called with the lock held."""
-        for _ in self._turn:
+        for _ in range(len(self._turn)):
             camera = self._turn[0]
             self._turn.rotate(-1)
             if letter := self._cameras[camera].mailbox.take():

@@ -32,6 +32,7 @@ class RosGraph:
         self.peer = Node("peer", context=context)
         self._executor = SingleThreadedExecutor(context=context)
         self._nodes: list[Node] = []
+        self._foreign: list[Node] = []
         self.add(self.peer)
 
     def add(self, node: Node) -> None:
@@ -58,6 +59,14 @@ class RosGraph:
             message_type, topic, QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         )
 
+    def foreign_publisher(self, message_type: Any, topic: str) -> Any:
+        """A publisher with a participant of its own: one participant cannot hold two types of one topic."""
+        context = Context()
+        rclpy.init(args=[], context=context, domain_id=self.domain_id)
+        node = Node("foreign", context=context)
+        self._foreign.append(node)
+        return node.create_publisher(message_type, topic, 1)
+
     @staticmethod
     def overrides(**values: Any) -> list[Parameter]:
         """Parameters as a YAML file gives them; `__` stands for the dot."""
@@ -76,6 +85,9 @@ class RosGraph:
         self._executor.shutdown()
         for node in reversed(self._nodes):
             node.destroy_node()
+        for node in self._foreign:
+            node.destroy_node()
+            rclpy.shutdown(context=node.context)
 
 
 @pytest.fixture

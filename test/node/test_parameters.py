@@ -51,6 +51,7 @@ def test_cameras_are_read_by_name(ros: RosGraph) -> None:
         ({"engine": ""}, "engine is empty: set it"),
         ({"cameras__front__image_topic": ""}, "cameras.front.image_topic is empty: set it"),
         ({"cameras__front__transport": "theora"}, "cameras.front.transport is 'theora'; expected one of raw, compr"),
+        ({"cameras__front__image_topic": "front image"}, "cameras.front.image_topic does not fit: Invalid topic name"),
         ({"runtime": "caffe"}, "runtime is 'caffe'; expected one of auto, openvino"),
         ({"slots": 4}, "slots out of range. Min: 1, Max: 3"),
         ({"threads": -1}, "threads out of range"),
