@@ -1,37 +1,49 @@
-"""From logits at the head's stride to masks and pictures at the camera's resolution.
+"""From logits at the head's stride to masks and pictures at the camera's resolution, exactly and fast.
 
-The mask is the argmax of the bilinearly upsampled logits (half-pixel centres, PyTorch's align_corners=False).
-Upsampling all classes at once would move C full-resolution planes through memory; here one class at a time is upsampled
-and compared with the best so far, and classes that cannot win anywhere are left out.
+The mask is the argmax of the bilinearly upsampled logits (half-pixel centres, PyTorch's align_corners=False). The plain
+way interpolates every class at every pixel and compares; nearly all of that work decides nothing:
 
-Why leaving them out is exact: between the centres of four neighbouring logits an upsampled value is a convex
-combination of the four. So class c stays at or below the largest of its four, and class d at or above the smallest of
-its own four. Where c's largest is below some d's smallest, c loses in the whole cell.
+- Between four neighbouring logits (a *cell*) an interpolated value is a convex combination of the four corners. So a
+  class that wins all four corners wins in the whole cell, and needs no interpolation.
+- In the other cells a class whose largest corner lies below another class's smallest corner is below it everywhere in
+  the cell, and cannot win. Only the remaining *candidates* are interpolated, usually two or three.
+- What is left out could not have won, and what is interpolated has the weights that PyTorch gives it; so the mask is
+  that of `interpolate(logits, size, mode="bilinear", align_corners=False).argmax(1)` but for ties in the last digit.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from eseg_ros.engine.manifest import EngineManifest
-from eseg_ros.runtime.geometry import Placement, place
+from eseg_ros.runtime.geometry import place
 from eseg_ros.runtime.types import Image8, Outputs
 
 FloatArray = npt.NDArray[np.float32]
+IndexArray = npt.NDArray[np.intp]
 
 UNDECIDED_ID = 255
 """Mask value of pixels below the confidence threshold."""
 
+BLOCK_PIXELS = 1 << 16
+"""Pixels interpolated at a time: few enough that a class's values, 256 KiB, stay in a core's second-level cache."""
+
+LARGEST_LOGIT = 1e30
+"""Stands for infinity, whose interpolation would be NaN; its negative stands for NaN."""
+
 
 class Postprocessor:
-    """Masks and pictures for one engine. Not for several threads at once: it keeps its buffers."""
+    """Masks and pictures for one engine."""
 
     def __init__(self, manifest: EngineManifest) -> None:
         self._input = manifest.input
         self._colors = np.ascontiguousarray(manifest.classes.color_table()[:, ::-1])[:, None]  # (256, 1, 3) BGR
-        self._upsampler: _Upsampler | None = None
 
     def __call__(
         self, logits: FloatArray, image: Image8, outputs: Outputs
@@ -47,104 +59,223 @@ class Postprocessor:
             mask (H, W) uint8, color mask (H, W, 3) BGR, overlay (H, W, 3) BGR, confidence (H, W) uint8. Where several
             classes are equally likely the lowest id wins, as in argmax.
         """
-        upsampler = self._upsampler_for(logits.shape[1:], (image.shape[0], image.shape[1]))
-        mask, best = _argmax(logits, upsampler)
-        confidence = None
-        if outputs.confidence or outputs.confidence_threshold > 0:
-            probability = _winner_probability(logits, best, upsampler)
-            mask[probability < outputs.confidence_threshold] = UNDECIDED_ID
-            confidence = cv2.convertScaleAbs(probability, alpha=255) if outputs.confidence else None
+        height, width = image.shape[:2]
+        placed = place((width, height), self._input)
+        rows = cells_along(height, logits.shape[1], placed.top, placed.height, self._input.height)
+        columns = cells_along(width, logits.shape[2], placed.left, placed.width, self._input.width)
+        with_confidence = outputs.confidence or outputs.confidence_threshold > 0
+        mask, confidence = segment(logits, rows, columns, with_confidence=with_confidence)
+        if confidence is not None:
+            mask[confidence < 255 * outputs.confidence_threshold] = UNDECIDED_ID
         color_mask = overlay = None
         if outputs.color_mask or outputs.overlay:
             color_mask = cv2.applyColorMap(mask, self._colors)
         if outputs.overlay:
             alpha = outputs.overlay_alpha
             overlay = cv2.addWeighted(image, 1 - alpha, color_mask, alpha, 0)
-        return mask, color_mask if outputs.color_mask else None, overlay, confidence
-
-    def _upsampler_for(self, logits_size: tuple[int, ...], image_size: tuple[int, int]) -> _Upsampler:
-        if self._upsampler is None or self._upsampler.sizes != (logits_size, image_size):
-            placement = place(image_size[::-1], self._input)
-            input_size = (self._input.height, self._input.width)
-            self._upsampler = _Upsampler(logits_size, image_size, placement, input_size)
-        return self._upsampler
+        return (
+            mask,
+            color_mask if outputs.color_mask else None,
+            overlay,
+            confidence if outputs.confidence else None,
+        )
 
 
-class _Upsampler:
-    """Bilinear upsampling of one plane of logits to the camera image, with buffers for the comparison."""
+@dataclass(frozen=True, slots=True)
+class CellAxis:
+    """The cells along one axis that hold pixels, in order, and the pixels of each.
 
-    def __init__(
-        self,
-        logits_size: tuple[int, ...],
-        image_size: tuple[int, int],
-        placement: Placement,
-        input_size: tuple[int, int],
-    ) -> None:
-        self.sizes = (logits_size, image_size)
-        self.plane = np.empty(image_size, np.float32)
-        self.wins = np.empty(image_size, np.uint8)
-        self._matrices: tuple[FloatArray, FloatArray] | None = None
-        if (placement.height, placement.width) != input_size:  # the image covers a part of the logits' plane
-            self._matrices = (
-                _interpolation(logits_size[0], image_size[0], placement.top, placement.height, input_size[0]),
-                _interpolation(logits_size[1], image_size[1], placement.left, placement.width, input_size[1]).T.copy(),
-            )
+    A pixel belongs to the cell between the two logits that it is interpolated from; before the first logit and behind
+    the last both are the same. Cells hold different numbers of pixels where the scale is no integer: shorter ones
+    repeat their last pixel up to the common number `span`.
 
-    def __call__(self, logits: FloatArray) -> FloatArray:
-        """(h, w) -> (H, W), valid until the next call."""
-        if self._matrices is None:
-            height, width = self.plane.shape
-            cv2.resize(logits, (width, height), dst=self.plane, interpolation=cv2.INTER_LINEAR)
-        else:
-            vertical, horizontal = self._matrices
-            np.matmul(vertical @ logits, horizontal, out=self.plane)
-        return self.plane
-
-
-def _interpolation(cells: int, pixels: int, start: int, length: int, total: int) -> FloatArray:
-    """(pixels, cells) matrix of bilinear weights along one axis.
-
-    The `pixels` of the image fill `length` of the engine input's `total` pixels from `start` on; the logits' `cells`
-    fill all of it. Centres lie at half coordinates; beyond the outer ones the outer value holds.
+    Attributes:
+        low, high: (cells,) index of the logit at either end.
+        cell_of_pixel: (pixels,) the cell that a pixel belongs to.
+        pixel: (cells, span) index of each of its pixels.
+        weight: (cells, span) weight of `high` at each of its pixels, 0 to 1.
     """
-    in_input = (np.arange(pixels) + 0.5) * length / pixels + start
-    position = np.clip(in_input * cells / total - 0.5, 0, cells - 1)
-    low = position.astype(np.intp)
-    weight = position - low
-    matrix = np.zeros((pixels, cells), np.float32)
-    matrix[np.arange(pixels), low] = 1 - weight
-    matrix[np.arange(pixels), np.minimum(low + 1, cells - 1)] += weight
-    return matrix
+
+    low: IndexArray
+    high: IndexArray
+    cell_of_pixel: IndexArray
+    pixel: IndexArray
+    weight: FloatArray
 
 
-def _argmax(logits: FloatArray, upsample: _Upsampler) -> tuple[Image8, FloatArray]:
-    """(mask, winning logit), both (H, W)."""
-    size = upsample.plane.shape
-    mask = np.zeros(size, np.uint8)
-    best = np.full(size, -np.inf, np.float32)
-    for class_id in _possible_winners(logits):
-        plane = upsample(logits[class_id])
-        cv2.compare(plane, best, cv2.CMP_GT, dst=upsample.wins)  # strictly: ties go to the lower id, a NaN never wins
-        cv2.copyTo(plane, upsample.wins, best)
-        np.copyto(mask, np.uint8(class_id), where=upsample.wins.view(bool))
-    return mask, best
+@lru_cache(maxsize=64)
+def cells_along(pixels: int, logits: int, start: int, length: int, input_length: int) -> CellAxis:
+    """The cells along one axis.
+
+    The image's `pixels` fill `length` of the engine input's `input_length` pixels from `start` on; the `logits` fill
+    all of it. Positions are computed in float32 as PyTorch's `area_pixel_compute_source_index` does, so that weights
+    are equal.
+    """
+    scale = np.float32(length * logits / (input_length * pixels))
+    offset = np.float32(start * logits / input_length)
+    position = scale * (np.arange(pixels, dtype=np.float32) + np.float32(0.5)) + (offset - np.float32(0.5))
+    before = np.floor(position)
+    cell, first, count = np.unique(before.astype(np.intp), return_index=True, return_counts=True)
+    pixel = np.minimum(first[:, None] + np.arange(count.max()), (first + count - 1)[:, None])  # (cells, span)
+    return CellAxis(
+        low=cell.clip(0, logits - 1),
+        high=(cell + 1).clip(0, logits - 1),
+        cell_of_pixel=np.repeat(np.arange(len(cell)), count),
+        pixel=pixel,
+        weight=(position - before)[pixel],
+    )
 
 
-def _possible_winners(logits: FloatArray) -> list[int]:
-    """Classes that can win in some cell between four neighbouring logits, ascending."""
-    down = np.minimum(np.arange(logits.shape[1]) + 1, logits.shape[1] - 1)
-    right = np.minimum(np.arange(logits.shape[2]) + 1, logits.shape[2] - 1)
-    most, least = np.fmax(logits, logits[:, down]), np.fmin(logits, logits[:, down])  # a NaN gives way to a number
-    most, least = np.fmax(most, most[:, :, right]), np.fmin(least, least[:, :, right])
-    reachable = np.fmax.reduce(least, axis=0)  # (h, w): what the winner has at least
-    return [int(i) for i in np.flatnonzero((most >= reachable).any(axis=(1, 2)))]
+def segment(
+    logits: FloatArray, rows: CellAxis, columns: CellAxis, *, with_confidence: bool = False
+) -> tuple[Image8, Image8 | None]:
+    """Upsample and take the argmax, as the module describes.
+
+    Args:
+        logits: (classes, h, w).
+        rows, columns: the mask's pixels on the logits' axes.
+        with_confidence: also compute the winner's softmax probability, 255 = certain. Classes that together weigh less
+            than half a level of 255 are left out, so that it lies within one level of the exact value.
+
+    Returns:
+        (H, W) uint8 class ids, and the confidence (H, W) uint8 or None.
+    """
+    logits = _finite(logits)
+    winner = _argmax(logits)  # (h, w)
+    corners = [winner[y[:, None], x] for y in (rows.low, rows.high) for x in (columns.low, columns.high)]
+    mask = corners[0][:, columns.cell_of_pixel][rows.cell_of_pixel]  # right wherever a cell has one winner
+    if with_confidence:
+        confidence = np.full_like(mask, 255)
+        undecided = np.ones(corners[0].shape, bool)
+        margin = float(np.log(510 * len(logits)))
+    else:
+        confidence = None
+        undecided = (corners[0] != corners[1]) | (corners[0] != corners[2]) | (corners[0] != corners[3])
+        margin = 0.0
+    cells = _find_candidates(logits, rows, columns, undecided, margin)
+    for block in _blocks(cells, rows.pixel.shape[1] * columns.pixel.shape[1]):
+        _interpolate(logits, rows, columns, cells, block, mask, confidence)
+    return mask, confidence
 
 
-def _winner_probability(logits: FloatArray, best: FloatArray, upsample: _Upsampler) -> FloatArray:
-    """Softmax probability of the winning class at each pixel, 1 / sum_c exp(logit_c - best). (H, W) float32."""
-    total = np.zeros_like(best)
-    for class_logits in logits:
-        difference = cv2.subtract(upsample(class_logits), best)
-        total += cv2.exp(difference)
-    probability: FloatArray = np.nan_to_num(1 / total, copy=False, nan=0.0)
-    return probability
+def _finite(logits: FloatArray) -> FloatArray:
+    """The logits as contiguous float32 with NaN as the least value; a copy only where needed."""
+    logits = np.ascontiguousarray(logits, np.float32)
+    if np.isfinite(logits.sum()):
+        return logits
+    return np.nan_to_num(logits, nan=-LARGEST_LOGIT, posinf=LARGEST_LOGIT, neginf=-LARGEST_LOGIT)
+
+
+def _argmax(logits: FloatArray) -> Image8:
+    """`logits.argmax(0)`, three times as fast. (classes, h, w) -> (h, w) uint8."""
+    best = logits[0].copy()
+    winner = np.zeros(best.shape, np.uint8)
+    larger = np.empty(best.shape, bool)
+    for class_id, plane in enumerate(logits):
+        np.greater(plane, best, out=larger)
+        np.maximum(plane, best, out=best)
+        np.copyto(winner, np.uint8(class_id), where=larger)
+    return winner
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Cells to be interpolated, those with most candidates first.
+
+    Attributes:
+        row, column: (n,) place of each cell on the two axes.
+        corners: (4, n) flat index of its corners in a plane of logits: low-low, low-high, high-low, high-high.
+        count: (n,) number of its candidates, falling.
+        first: (n,) where its candidates begin in `candidates`.
+        candidates: class ids, cell after cell, rising within a cell.
+    """
+
+    row: IndexArray
+    column: IndexArray
+    corners: IndexArray
+    count: IndexArray
+    first: IndexArray
+    candidates: IndexArray
+
+
+def _find_candidates(
+    logits: FloatArray, rows: CellAxis, columns: CellAxis, undecided: npt.NDArray[np.bool_], margin: float
+) -> _Cells:
+    """The undecided cells with the classes that come within `margin` of winning somewhere in them."""
+    row, column = np.nonzero(undecided)
+    width = logits.shape[2]
+    corners = np.stack(
+        [y[row] * width + x[column] for y in (rows.low, rows.high) for x in (columns.low, columns.high)]
+    )  # (4, n)
+    planes = logits.reshape(len(logits), -1)
+    at_corners = [planes.take(corner, axis=1) for corner in corners]  # 4 of (classes, n)
+    largest = np.maximum(np.maximum(*at_corners[:2]), np.maximum(*at_corners[2:]))
+    smallest = np.minimum(np.minimum(*at_corners[:2]), np.minimum(*at_corners[2:]))
+    is_candidate = largest >= smallest.max(axis=0) - np.float32(margin)  # (classes, n)
+    count = np.count_nonzero(is_candidate, axis=0)
+    order = np.argsort(-count, kind="stable")
+    order = order[: np.count_nonzero(count > 1)]  # a single candidate needs no comparison
+    count = count[order]
+    return _Cells(
+        row=row[order],
+        column=column[order],
+        corners=corners[:, order],
+        count=count,
+        first=np.cumsum(count) - count,
+        candidates=np.nonzero(is_candidate.T[order])[1],
+    )
+
+
+def _blocks(cells: _Cells, pixels: int) -> Iterator[slice]:
+    """Runs of cells, of `pixels` pixels each, that together have about BLOCK_PIXELS."""
+    size = max(1, BLOCK_PIXELS // pixels)
+    for start in range(0, len(cells.count), size):
+        yield slice(start, start + size)
+
+
+def _interpolate(
+    logits: FloatArray,
+    rows: CellAxis,
+    columns: CellAxis,
+    cells: _Cells,
+    block: slice,
+    mask: Image8,
+    confidence: Image8 | None,
+) -> None:
+    """Write the pixels of a block of cells into `mask` and `confidence`.
+
+    The cells are the last, contiguous axis, so that NumPy's loops run over all cells at one position inside a cell. The
+    cells with a k-th candidate come first, so that each round works on a shorter prefix.
+    """
+    count, first = cells.count[block], cells.first[block]
+    row, column, corners = cells.row[block], cells.column[block], cells.corners[:, block]
+    down = np.ascontiguousarray(rows.weight[row].T)[:, None]  # (span_y, 1, n)
+    right = np.ascontiguousarray(columns.weight[column].T)  # (span_x, n)
+    shape = (len(down), len(right), len(count))
+    prefixes = [int(np.count_nonzero(count > k)) for k in range(count[0])]
+    # Only the confidence needs the values again, when the best is known.
+    values: FloatArray = np.empty((1 if confidence is None else len(prefixes), *shape), np.float32)
+    best: FloatArray = np.full(shape, -np.inf, np.float32)
+    larger = np.empty(shape, np.uint8)
+    winner = np.zeros(shape, np.uint8)
+    for k, n in enumerate(prefixes):
+        class_id = cells.candidates[first[:n] + k]
+        corner = logits.ravel()[corners[:, :n] + class_id * logits[0].size]  # (4, n)
+        upper = corner[0] + right[:, :n] * (corner[1] - corner[0])  # (span_x, n)
+        lower = corner[2] + right[:, :n] * (corner[3] - corner[2])
+        value = values[k % len(values), ..., :n]
+        np.multiply(down[..., :n], lower - upper, out=value)
+        value += upper
+        np.greater(value, best[..., :n], out=larger[..., :n].view(bool))  # strictly: ties go to the lower id
+        np.maximum(value, best[..., :n], out=best[..., :n])
+        # Candidates rise, so the class in the lead is the largest one that ever took it: no slow masked copy is needed.
+        larger[..., :n] *= class_id.astype(np.uint8)
+        np.maximum(winner[..., :n], larger[..., :n], out=winner[..., :n])
+    pixel = (rows.pixel[row].T * mask.shape[1])[:, None] + columns.pixel[column].T  # (span_y, span_x, n)
+    mask.reshape(-1)[pixel] = winner
+    if confidence is not None:
+        total = np.zeros(shape, np.float32)
+        for value, n in zip(values, prefixes, strict=True):
+            relative = (value[..., :n] - best[..., :n]).reshape(-1, n)
+            total[..., :n] += cv2.exp(relative).reshape(*shape[:2], n)  # twice as fast as NumPy's
+        confidence.reshape(-1)[pixel] = np.rint(255 / total)
