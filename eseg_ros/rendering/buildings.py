@@ -56,7 +56,7 @@ class Building:
     roof: Color
     chimneys: tuple[float, ...]
 
-    def paint(self, painter: Painter, street: Street) -> None:
+    def paint(self, painter: Painter, street: Street, time: float) -> None:
         """Paint the faces that look at the street or against the direction of travel."""
         side, line, back = self.side, self.side * self.line, self.side * (self.line + self.depth)
         if self.rise:
@@ -93,7 +93,7 @@ class Building:
         painter.face(flat, color, (-float(self.side), 0.0, 0.0), BUILDING)
         painter.face(front, color, (0.0, -1.0, 0.0), BUILDING)
 
-    def shadow_points(self, street: Street) -> FloatArray:
+    def shadow_points(self, street: Street, time: float) -> FloatArray:
         """World points whose shadows' convex hull is the house's shadow. (N, 3)."""
         line, back = self.side * self.line, self.side * (self.line + self.depth)
         corners = [(s, d) for s in (self.start, self.end) for d in (line, back)]

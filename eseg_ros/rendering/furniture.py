@@ -21,6 +21,9 @@ FENCE = CAMVID.names.index("fence")
 FRONT = (0.0, -1.0, 0.0)
 """Normal of what faces the camera's direction of travel."""
 
+POST = 0.13
+"""Radius of the posts of signs and signals, metres; stout, so that they can be told from afar."""
+
 WHITE: Color = (235, 236, 238)
 RED: Color = (45, 40, 200)
 BLUE: Color = (190, 95, 25)
@@ -65,7 +68,7 @@ class LampPost:
             )
         else:
             painter.post(top, top + np.array([0, 0, 0.3]), (0.3, 0.26), lamp, POLE)
-        painter.post(foot, top, (self.radius, self.radius * 0.8), self.color, POLE)
+        painter.post(foot, top, (self.radius, self.radius * 0.85), self.color, POLE)
         painter.post(foot, foot + np.array([0, 0, 1.1]), (self.radius * 1.35, self.radius * 1.35), self.color, POLE)
 
     def shadow_points(self, street: Street, time: float) -> FloatArray:
@@ -92,10 +95,10 @@ class Sign:
 
     def paint(self, painter: Painter, street: Street, time: float) -> None:
         """Paint the post and the board before it."""
-        foot = street.place(self.s, self.d, 0.1)
+        foot = street.place(self.s, self.d, POST)
         middle = 2.35 + self.size / 2
-        painter.post(foot, foot + np.array([0, 0, middle]), (0.1, 0.1), (150, 152, 154), POLE)
-        center = foot + np.array([0.0, -0.12, middle])
+        painter.post(foot, foot + np.array([0, 0, middle]), (POST, POST), (150, 152, 154), POLE)
+        center = foot + np.array([0.0, -POST - 0.02, middle])
         painters = {
             "ban": self._paint_ban,
             "limit": self._paint_limit,
@@ -152,7 +155,7 @@ class Sign:
 
     def shadow_points(self, street: Street, time: float) -> FloatArray:
         """World points whose shadows' convex hull is the sign's shadow. (N, 3)."""
-        return _post_points(street, self.s, self.d, 0.1, 2.4 + self.size)
+        return _post_points(street, self.s, self.d, POST, 2.4 + self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +173,9 @@ class TrafficLight:
 
     def paint(self, painter: Painter, street: Street, time: float) -> None:
         """Paint post, backing board and the three lamps."""
-        foot = street.place(self.s, self.d, 0.1)
-        painter.post(foot, foot + np.array([0, 0, 2.6]), (0.12, 0.12), (70, 72, 74), POLE)
-        center = foot + np.array([0.0, -0.14, 3.15])
+        foot = street.place(self.s, self.d, POST)
+        painter.post(foot, foot + np.array([0, 0, 2.6]), (POST, POST), (70, 72, 74), POLE)
+        center = foot + np.array([0.0, -POST - 0.02, 3.15])
         rim = np.array([[-0.36, -0.72], [0.36, -0.72], [0.36, 0.72], [-0.36, 0.72]])
         _plate(painter, center, rim, WHITE)
         _plate(painter, center, rim * 0.88, BLACK)
@@ -189,7 +192,7 @@ class TrafficLight:
 
     def shadow_points(self, street: Street, time: float) -> FloatArray:
         """World points whose shadows' convex hull is the signal's shadow. (N, 3)."""
-        return _post_points(street, self.s, self.d, 0.12, 3.8)
+        return _post_points(street, self.s, self.d, POST, 3.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +212,7 @@ class Fence:
     texture: Texture
     see_through: bool
 
-    def paint(self, painter: Painter, street: Street) -> None:
+    def paint(self, painter: Painter, street: Street, time: float) -> None:
         """Paint the panel."""
         low = [street.place(*self.start), street.place(*self.end)]
         up = np.array([0.0, 0.0, self.height])
@@ -221,7 +224,7 @@ class Fence:
         facing = (float(normal[0]), float(normal[1]), 0.0)
         painter.panel(corners, self.texture, facing, FENCE, see_through=self.see_through)
 
-    def shadow_points(self, street: Street) -> FloatArray:
+    def shadow_points(self, street: Street, time: float) -> FloatArray:
         """World points whose shadows' convex hull is the fence's shadow. (N, 3)."""
         return np.array([street.place(*place, z) for place in (self.start, self.end) for z in (0.0, self.height)])
 
@@ -232,7 +235,7 @@ def random_lamp(rng: np.random.Generator, s: float, d: float, color: Color) -> L
         s=s,
         d=d,
         height=rng.uniform(5.0, 8.0),
-        radius=rng.uniform(0.13, 0.18),
+        radius=rng.uniform(0.16, 0.21),
         color=color,
         arm=rng.uniform(1.0, 2.2) if rng.random() < 0.7 else 0.0,
     )

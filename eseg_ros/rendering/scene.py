@@ -12,6 +12,7 @@ import numpy as np
 from eseg_ros.rendering.buildings import Building, random_building
 from eseg_ros.rendering.camera import FloatArray
 from eseg_ros.rendering.furniture import (
+    POST,
     Fence,
     LampPost,
     Sign,
@@ -41,11 +42,15 @@ THINNEST = 4.5 / 480
 
 
 class Thing(Protocol):
-    """What stands or moves on the street and is painted by its distance."""
+    """What stands or moves on the street and is painted by its distance; only some of it heeds the time (seconds)."""
 
     def paint(self, painter: Painter, street: Street, time: float) -> None: ...
 
     def shadow_points(self, street: Street, time: float) -> FloatArray: ...
+
+
+Wall = Building | Hedge | Fence | Tree
+"""What lies beyond the pavement."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Scene:
         ground: road and pavements.
         clouds: shift of the cloud pattern.
         skyline: see `sky.paint_skyline`.
-        walls: houses, hedges, fences and the trees behind them: all that lies beyond the pavement.
+        walls: houses, hedges, fences and the trees behind them.
         trees, posts, people, vehicles: what stands or moves on pavement and road.
         rails: fences along the kerb.
         crossings: places of zebra crossings, metres along the street.
@@ -69,7 +74,7 @@ class Scene:
     ground: Ground
     clouds: tuple[float, float]
     skyline: list[tuple[float, float, float, bool]]
-    walls: list[Building | Hedge | Fence | Tree]
+    walls: list[Wall]
     trees: list[Tree]
     posts: list[LampPost | Sign | TrafficLight]
     people: list[Pedestrian | Cyclist]
@@ -87,32 +92,26 @@ class Scene:
         self.ground.paint(painter, markings, self._shadows(walls, things, time))
         paint_skyline(painter, self.skyline)
         for wall in sorted(walls, key=_near_end, reverse=True):
-            if isinstance(wall, Tree):
-                wall.paint(painter, self.street, time)
-            else:
-                wall.paint(painter, self.street)
+            wall.paint(painter, self.street, time)
         for _, thing in things:
-            if isinstance(thing, Fence):
-                thing.paint(painter, self.street)
-            else:
-                thing.paint(painter, self.street, time)
+            thing.paint(painter, self.street, time)
 
-    def _things(self, painter: Painter, time: float) -> list[tuple[float, Thing | Fence]]:
+    def _things(self, painter: Painter, time: float) -> list[tuple[float, Thing]]:
         """What is near enough to be painted, with its place along the street, far to near."""
         here = float(painter.camera.position[1])
         reach = painter.camera.focal / painter.camera.width / THINNEST  # metres a width of one metre can be seen
-        placed: list[tuple[float, float, Thing | Fence]] = [(tree.s, VIEW, tree) for tree in self.trees]
+        placed: list[tuple[float, float, Thing]] = [(tree.s, VIEW, tree) for tree in self.trees]
         placed += [(rail.start[0], 60.0, rail) for rail in self.rails]
         for post in self.posts:
-            width = 2 * post.radius if isinstance(post, LampPost) else 0.22
-            placed.append((post.s, min(45.0, reach * width * 1.5), post))
+            radius = post.radius if isinstance(post, LampPost) else POST
+            placed.append((post.s, min(45.0, reach * 2.3 * radius), post))
         placed += [(person.station(time), min(42.0, reach * 0.5), person) for person in self.people]
         placed += [(vehicle.station(time), 75.0, vehicle) for vehicle in self.vehicles]
         visible = [(s, thing) for s, furthest, thing in placed if here - 4 < s < here + furthest]
         return sorted(visible, key=lambda entry: entry[0], reverse=True)
 
     def _shadows(
-        self, walls: list[Building | Hedge | Fence | Tree], things: list[tuple[float, Thing | Fence]], time: float
+        self, walls: list[Wall], things: list[tuple[float, Thing]], time: float
     ) -> list[tuple[FloatArray, float]]:
         """Outlines on the ground, (N, 2), with the share of light they take."""
         shadows: list[tuple[FloatArray, float]] = []
@@ -125,12 +124,9 @@ class Scene:
             return shadows
         for wall in walls:
             if isinstance(wall, Building):
-                shadows.append((_cast(wall.shadow_points(self.street), light), lost))
+                shadows.append((_cast(wall.shadow_points(self.street, time), light), lost))
         for _, thing in things:
-            points = (
-                thing.shadow_points(self.street) if isinstance(thing, Fence) else thing.shadow_points(self.street, time)
-            )
-            shadows.append((_cast(points, light), lost))
+            shadows.append((_cast(thing.shadow_points(self.street, time), light), lost))
         return shadows
 
     def _crossing(self, s: float) -> list[FloatArray]:
@@ -163,11 +159,9 @@ def random_scene(rng: np.random.Generator, length: float) -> Scene:
     )
 
 
-def _walls(
-    rng: np.random.Generator, street: Street, side: int, end: float, night: float
-) -> list[Building | Hedge | Fence | Tree]:
+def _walls(rng: np.random.Generator, street: Street, side: int, end: float, night: float) -> list[Wall]:
     """Houses in rows, and gardens or parks with fences, hedges and trees between them."""
-    walls: list[Building | Hedge | Fence | Tree] = []
+    walls: list[Wall] = []
     line = street.building_line(side)
     built = rng.uniform(0.45, 0.85)
     s = -BEHIND - rng.uniform(0, 12)
@@ -303,7 +297,7 @@ def _rails(rng: np.random.Generator, street: Street, end: float) -> list[Fence]:
     return rails
 
 
-def _near_end(wall: Building | Hedge | Fence | Tree) -> float:
+def _near_end(wall: Wall) -> float:
     """Where along the street something begins: what begins further away is painted first."""
     if isinstance(wall, Tree):
         return wall.s
@@ -311,7 +305,7 @@ def _near_end(wall: Building | Hedge | Fence | Tree) -> float:
     return wall.start[0] - 0.01 if isinstance(wall, Fence) else wall.start - 0.01 * isinstance(wall, Hedge)
 
 
-def _far_end(wall: Building | Hedge | Fence | Tree) -> float:
+def _far_end(wall: Wall) -> float:
     if isinstance(wall, Tree):
         return wall.s + wall.spread
     return wall.end[0] if isinstance(wall, Fence) else wall.end

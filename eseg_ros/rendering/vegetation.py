@@ -92,7 +92,7 @@ class Hedge:
     leaves: Texture
     top: Color
 
-    def paint(self, painter: Painter, street: Street) -> None:
+    def paint(self, painter: Painter, street: Street, time: float) -> None:
         """Paint the front, the near end and the top."""
         side = 1.0 if self.d > 0 else -1.0
         back = self.d + side * 0.9
