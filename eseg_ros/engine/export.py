@@ -1,240 +1,250 @@
-"""Making an engine: the folded network as ONNX beside its manifest, written only after it proved equal to PyTorch.
+"""Makes an engine: a trained network, folded for inference, as `NAME.onnx` + `NAME.json`.
 
-The names of the ONNX initializers are those of the network's `state_dict`, so an engine's weights can be read back and
-exported anew for another input size: whoever has an engine needs no checkpoint to fit it to a camera.
+The ONNX file holds one static graph, batch 1, image in and logits at the head's stride out, and all weights, each
+under its name in the folded network's `state_dict`. That is what lets an engine be fitted to another input size
+without its checkpoint. Nothing is written before the graph was compared with PyTorch.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import warnings
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import onnx
-import onnxscript.optimizer
-import torch
-from onnx import numpy_helper
+from typing import TYPE_CHECKING, Any
 
 from eseg_ros.engine.manifest import (
     EngineManifest,
     InputSpec,
     OutputSpec,
     load_engine,
-    sha256_of,
     write_atomically,
     write_manifest,
 )
+from eseg_ros.engine.parity import check_parity, parity_inputs
 from eseg_ros.errors import EngineError
-from eseg_ros.labels import class_set
-from eseg_ros.models import build_deployed
-from eseg_ros.models.eseg import Eseg
+from eseg_ros.labels import ClassSet, class_set
 
-FloatArray = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
 
-OPSET = 18
+    from eseg_ros.models.eseg import Eseg
+    from eseg_ros.training.checkpoint import TrainingRecord
+
+OPSET = 18  # the first with antialias-free Resize as PyTorch means it; TensorRT from 8.6 reads it
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
-PARITY_TOLERANCE = 2e-6
-"""Largest difference allowed between a runtime and PyTorch, as a share of the largest logit (1.4e-4 at +-70).
 
-Measured on ESeg-Lite-S: up to 1e-6 of the largest logit, the rounding of sums in another order.
-"""
-PARITY_FRAMES = 4
+Size = tuple[int, int]
+"""(width, height), pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A network about to become an engine.
+
+    Attributes:
+        reference: the network whose outputs the engine must have.
+        deployed: the same network folded.
+        model: key of `eseg_ros.models.MODELS`.
+        training: see `EngineManifest.training`.
+    """
+
+    reference: nn.Module
+    deployed: Eseg
+    model: str
+    classes: ClassSet
+    input: InputSpec
+    training: dict[str, Any]
 
 
 def export_checkpoint(
-    checkpoint: Path, name: str, folder: Path, *, size: tuple[int, int], frames: list[npt.NDArray[np.uint8]]
+    checkpoint: Path, name: str, folder: Path, size: Size | None = None, data: Path | None = None
 ) -> Path:
-    """Make `FOLDER/NAME.onnx` and `FOLDER/NAME.json` from a training checkpoint's averaged weights.
+    """Make an engine of a checkpoint's averaged weights.
 
     Args:
         checkpoint: written by `eseg train`.
         name: the engine's name.
-        folder: where engines lie.
-        size: width and height of the engine's input, pixels.
-        frames: camera images, (H, W, 3) uint8 BGR each, on which the engine must agree with PyTorch.
+        folder: gets NAME.onnx and NAME.json; existing ones are replaced.
+        size: the engine's input; without it, the crop that the network was trained on.
+        data: data set whose `val` frames the parity is checked on; without it, rendered frames.
 
     Returns:
-        Path of the manifest.
+        The manifest's path.
 
     Raises:
-        EngineError: the exported engine disagrees with PyTorch; nothing was written.
-        CheckpointError: the checkpoint cannot be used.
+        CheckpointError: the checkpoint cannot be read.
+        EngineError: the graph does not compute what PyTorch computes; nothing was written.
     """
+    from eseg_ros.models.eseg import Eseg
     from eseg_ros.training.checkpoint import load_for_export
 
-    network, record = load_for_export(checkpoint)
-    if not isinstance(network, Eseg):
-        raise EngineError(f"{checkpoint} holds a {type(network).__name__}; expected one of the ESeg family")
-    manifest = EngineManifest(
-        name=name,
+    reference, record = load_for_export(checkpoint)
+    assert isinstance(reference, Eseg)
+    crop_height, crop_width = record.config["augment"]["crop"]
+    width, height = size or (crop_width, crop_height)
+    network = _Network(
+        reference=reference,
+        deployed=reference.deploy(),
         model=record.model,
         classes=class_set(record.classes),
-        input=InputSpec(INPUT_NAME, *size, mean=record.mean, std=record.std),
-        output=_output_spec(network.stride, size),
-        precision="fp32",
-        onnx_file=f"{name}.onnx",
-        onnx_sha256="",
-        opset=OPSET,
-        training={
-            "recipe": record.config,
-            "epochs": record.epochs,
-            "validation": record.scores,
-            "torch": record.torch_version,
-            "checkpoint_sha256": sha256_of(checkpoint),
-        },
+        input=InputSpec(INPUT_NAME, width, height, mean=record.mean, std=record.std),
+        training=_training_of(record),
     )
-    return _write_engine(network.deploy(), manifest, folder, frames)
+    return _export(network, name, folder, data)
 
 
-def export_engine(
-    engine: Path, name: str, folder: Path, *, size: tuple[int, int], frames: list[npt.NDArray[np.uint8]]
-) -> Path:
-    """Make an engine of another input size from an existing one's weights; arguments and errors as above.
+def resize_engine(engine: Path, name: str, folder: Path, size: Size, data: Path | None = None) -> Path:
+    """Make an engine with another input size of an engine's own weights; no checkpoint is needed.
 
-    The new engine starts without scores: what the old one scored was at another size.
-    """
-    source = load_engine(engine)
-    manifest = replace(
-        source.manifest,
-        name=name,
-        input=replace(source.manifest.input, width=size[0], height=size[1]),
-        output=_output_spec(source.manifest.output.stride, size),
-        onnx_file=f"{name}.onnx",
-        scores={},
-        training={**source.manifest.training, "resized_from": source.manifest.name},
-    )
-    return _write_engine(load_deployed(source.onnx, source.manifest), manifest, folder, frames)
+    Its scores start empty: they depend on the input size.
 
-
-def load_deployed(onnx_path: Path, manifest: EngineManifest) -> Eseg:
-    """The folded PyTorch network with an engine's weights.
-
-    Raises:
-        EngineError: the ONNX file lacks weights that the model needs, or it is no float32 engine of this package.
-    """
-    graph = onnx.load(str(onnx_path)).graph
-    stored = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
-    network = build_deployed(manifest.model, len(manifest.classes))
-    missing = [key for key in network.state_dict() if key not in stored]
-    if missing:
-        raise EngineError(
-            f"{onnx_path} lacks {len(missing)} weights of {manifest.model}, the first is {missing[0]}; "
-            "only engines written by `eseg export` can be exported again"
-        )
-    network.load_state_dict({key: stored[key] for key in network.state_dict()})
-    return network.eval()
-
-
-def export_graph(network: torch.nn.Module, size: tuple[int, int]) -> onnx.ModelProto:
-    """The network as ONNX: batch 1, static shapes, all weights inside, nothing about the machine that made it.
-
-    The exporter's own optimizer would merge equal weights and lose their names; folding the shape arithmetic is all
-    that is needed.
-    """
-    width, height = size
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's notes on its own internals
-        program = torch.onnx.export(
-            network,
-            (torch.zeros(1, 3, height, width),),
-            dynamo=True,
-            opset_version=OPSET,
-            optimize=False,
-            verbose=False,
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-        )
-    assert program is not None  # dynamo=True always gives one
-    onnxscript.optimizer.fold_constants(program.model)
-    onnxscript.optimizer.remove_unused_nodes(program.model)
-    model: onnx.ModelProto = program.model_proto
-    _strip_provenance(model)
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def check_parity(network: torch.nn.Module, model: bytes, images: Iterator[FloatArray]) -> dict[str, Any]:
-    """Compare every runtime that is installed with PyTorch on input tensors (1, 3, H, W) float32.
+    Args:
+        engine: an engine of this package, precision fp32.
+        name, folder, data: as for `export_checkpoint`.
+        size: the new engine's input.
 
     Returns:
-        For the manifest: frames, the largest logit, and for each runtime the largest difference and the share of
-        scores whose class agrees.
+        The manifest's path.
 
     Raises:
-        EngineError: a runtime differs by more than PARITY_TOLERANCE times the largest logit.
+        EngineError: the engine cannot be read or rebuilt, or parity fails; nothing was written.
     """
-    from eseg_ros.runtime.cpu_sessions import run_onnx_bytes
+    source = load_engine(engine)
+    manifest = source.manifest
+    deployed = _rebuild(manifest, source.onnx)
+    network = _Network(
+        reference=deployed,
+        deployed=deployed,
+        model=manifest.model,
+        classes=manifest.classes,
+        input=replace(manifest.input, width=size[0], height=size[1]),
+        training=manifest.training,
+    )
+    return _export(network, name, folder, data)
 
-    runners = run_onnx_bytes(model)
-    worst = dict.fromkeys(runners, 0.0)
-    agreement = dict.fromkeys(runners, 1.0)
-    largest, frames = 0.0, 0
-    for image in images:
-        with torch.no_grad():
-            expected = network(torch.from_numpy(image)).numpy()
-        largest = max(largest, float(np.abs(expected).max()))
-        frames += 1
-        for name, run in runners.items():
-            logits = run(image)
-            worst[name] = max(worst[name], float(np.abs(logits - expected).max()))
-            same = float(np.mean(logits.argmax(1) == expected.argmax(1)))
-            agreement[name] = min(agreement[name], same)
-    for name in runners:
-        if not worst[name] <= PARITY_TOLERANCE * largest:
-            raise EngineError(
-                f"the exported engine differs from PyTorch by {worst[name]:.2e} on {name} (logits up to {largest:.1f}); "
-                f"expected at most {PARITY_TOLERANCE * largest:.2e}. Nothing was written; please report this"
-            )
+
+def _export(network: _Network, name: str, folder: Path, data: Path | None) -> Path:
+    graph = _to_onnx(network.deployed, network.input, name)
+    _, _, rows, columns = (dim.dim_value for dim in graph.graph.output[0].type.tensor_type.shape.dim)
+    content: bytes = graph.SerializeToString()
+    manifest = EngineManifest(
+        name=name,
+        model=network.model,
+        classes=network.classes,
+        input=network.input,
+        output=OutputSpec(OUTPUT_NAME, stride=network.deployed.stride, width=columns, height=rows),
+        precision="fp32",
+        onnx_file=f"{name}.onnx",
+        onnx_sha256=hashlib.sha256(content).hexdigest(),
+        opset=OPSET,
+        training=network.training,
+        parity=check_parity(content, network.reference, parity_inputs(network.input, data)),
+    )
+    write_atomically(folder / manifest.onnx_file, content)
+    return write_manifest(manifest, folder)
+
+
+def _to_onnx(deployed: Eseg, spec: InputSpec, name: str) -> onnx.ModelProto:
+    """The folded network as one static graph whose initializers bear the names of its `state_dict`."""
+    import onnx
+    import torch
+    from onnxscript import optimizer
+
+    image = torch.zeros(1, 3, spec.height, spec.width)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision's operators are missing
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about itself
+        program = torch.onnx.export(
+            deployed,
+            (image,),
+            input_names=[spec.name],
+            output_names=[OUTPUT_NAME],
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None
+    # The exporter's own optimization also merges equal weights and drops zero biases, and with them their names.
+    # These two steps give the same operators.
+    optimizer.fold_constants(program.model)
+    optimizer.remove_unused_nodes(program.model)
+    graph = program.model_proto
+    graph.graph.name = name
+    _strip(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    missing = deployed.state_dict().keys() - {weight.name for weight in graph.graph.initializer}
+    if missing:
+        raise EngineError(
+            f"the exported graph lost {len(missing)} weights of the network, the first is {min(missing)!r}, so that it "
+            "could not be exported at another size; expected every entry of its state_dict. Report the versions of "
+            "torch and onnxscript"
+        )
+    return graph
+
+
+def _strip(graph: onnx.ModelProto) -> None:
+    """Take out what the exporter notes for debugging: stack traces with source paths, per node and value."""
+    del graph.metadata_props[:]
+    del graph.graph.metadata_props[:]
+    del graph.graph.value_info[:]
+    for part in (*graph.graph.node, *graph.graph.input, *graph.graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for weight in graph.graph.initializer:
+        weight.ClearField("metadata_props")
+        weight.ClearField("doc_string")
+
+
+def _rebuild(manifest: EngineManifest, path: Path) -> Eseg:
+    """The folded network that the engine in `path` was exported from."""
+    import onnx
+    import torch
+    from onnx import numpy_helper
+
+    from eseg_ros.models import build_deployed
+
+    if manifest.precision != "fp32":
+        raise EngineError(
+            f"{manifest.name} has precision {manifest.precision}; only an fp32 engine can be fitted to another size. "
+            "Start from the fp32 engine or the checkpoint"
+        )
+    weights = {
+        weight.name: torch.from_numpy(numpy_helper.to_array(weight).copy())
+        for weight in onnx.load(path).graph.initializer
+    }
+    try:
+        network = build_deployed(manifest.model, len(manifest.classes))
+        network.load_state_dict({name: weights[name] for name in network.state_dict()})
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise EngineError(
+            f"{manifest.name} cannot be rebuilt as {manifest.model}: {error}. Only an engine that this package "
+            "exported can be fitted to another size; export from its checkpoint instead: eseg export CHECKPOINT"
+        ) from error
+    return network
+
+
+def _training_of(record: TrainingRecord) -> dict[str, Any]:
+    """How the weights came about, without the paths of the machine that trained them."""
+    recipe = {key: value for key, value in record.config.items() if key != "out"}
     return {
-        "frames": frames,
-        "largest_logit": round(largest, 3),
-        "max_difference": {name: float(f"{value:.2e}") for name, value in worst.items()},
-        "class_agreement": {name: round(value, 6) for name, value in agreement.items()},
+        "recipe": _without_folders(recipe),
+        "epochs": record.epochs,
+        "validation_miou": {name: score for name, score in record.scores.items() if name.endswith("/miou")},
+        "torch": record.torch_version,
     }
 
 
-def _write_engine(
-    network: Eseg, manifest: EngineManifest, folder: Path, frames: list[npt.NDArray[np.uint8]]
-) -> Path:
-    """Export, prove, write: the ONNX file first, so that a manifest never names a file that is not there."""
-    if not frames:
-        raise EngineError("no frames to compare the exported engine with PyTorch on; give a data set with --data ROOT")
-    content = export_graph(network, (manifest.input.width, manifest.input.height)).SerializeToString()
-    parity = check_parity(network, content, _inputs(frames, manifest.input))
-    onnx_path = folder / manifest.onnx_file
-    write_atomically(onnx_path, content)
-    return write_manifest(replace(manifest, onnx_sha256=sha256_of(onnx_path), parity=parity), folder)
-
-
-def _inputs(frames: list[npt.NDArray[np.uint8]], spec: InputSpec) -> Iterator[FloatArray]:
-    """The engine's input tensors of camera images, (1, 3, H, W) float32 each, as on the vehicle."""
-    from eseg_ros.runtime.preprocess import Preprocessor
-
-    preprocess = Preprocessor(spec)
-    for frame in frames:
-        tensor = np.empty((1, 3, spec.height, spec.width), np.float32)
-        preprocess(frame, tensor)
-        yield tensor
-
-
-def _output_spec(stride: int, size: tuple[int, int]) -> OutputSpec:
-    width, height = (-(-length // stride) for length in size)
-    return OutputSpec(OUTPUT_NAME, stride, width, height)
-
-
-def _strip_provenance(model: onnx.ModelProto) -> None:
-    """Take out the exporter's source paths and stack traces."""
-    graph = model.graph
-    model.doc_string = graph.doc_string = ""
-    del model.metadata_props[:]
-    del graph.metadata_props[:]
-    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
-        item.doc_string = ""
-        if hasattr(item, "metadata_props"):
-            del item.metadata_props[:]
-    del graph.value_info[:]
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: Path(item).name if key in ("root", "init_from") and item else _without_folders(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_folders(item) for item in value]
+    return value

@@ -8,9 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eseg_ros.labels import IGNORE_ID
-
-UNDECIDED_ID = 255
-"""Mask value of pixels below the confidence threshold (`runtime.types.Result.mask`)."""
+from eseg_ros.runtime.postprocess import UNDECIDED_ID
 
 
 class ConfusionMatrix:
