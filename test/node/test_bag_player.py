@@ -80,7 +80,7 @@ def images(context: Context) -> Listener:
 def test_the_recorded_stamps_and_bytes_arrive(context: Context, bag: Path, images: Listener) -> None:
     with BagReader(bag) as reader:
         player = BagPlayer(Node("player", context=context), reader, None, rate=1.0)
-        player.wait_for_subscribers(1)
+        player.wait_for_subscribers(1, WAIT_S)
         played = list(player.play())
         player.flush()
 
