@@ -11,6 +11,7 @@ import hashlib
 import logging
 import warnings
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from eseg_ros.engine.manifest import (
     write_manifest,
 )
 from eseg_ros.engine.parity import check_parity, parity_inputs
-from eseg_ros.errors import EngineError
+from eseg_ros.errors import EngineError, RuntimeUnavailableError
 from eseg_ros.labels import ClassSet, class_set
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def export_checkpoint(
     Raises:
         CheckpointError: the checkpoint cannot be read.
         EngineError: the graph does not compute what PyTorch computes; nothing was written.
+        RuntimeUnavailableError: PyTorch is not installed.
     """
+    _require_pytorch()
     from eseg_ros.models.eseg import Eseg
     from eseg_ros.training.checkpoint import load_for_export
 
@@ -112,8 +115,10 @@ def resize_engine(engine: Path, name: str, folder: Path, size: Size, data: Path 
 
     Raises:
         EngineError: the engine cannot be read or rebuilt, or parity fails; nothing was written.
+        RuntimeUnavailableError: PyTorch is not installed.
     """
     source = load_engine(engine)
+    _require_pytorch()
     manifest = source.manifest
     deployed = _rebuild(manifest, source.onnx)
     network = _Network(
@@ -125,6 +130,15 @@ def resize_engine(engine: Path, name: str, folder: Path, size: Size, data: Path 
         training=manifest.training,
     )
     return _export(network, name, folder, data)
+
+
+def _require_pytorch() -> None:
+    missing = [name for name in ("torch", "onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise RuntimeUnavailableError(
+            f"making an engine needs {', '.join(missing)}, which a vehicle does without. Make it on a machine with the "
+            "trainer: pip install 'eseg_ros[train]', or in the sources: make setup"
+        )
 
 
 def _export(network: _Network, name: str, folder: Path, data: Path | None) -> Path:
