@@ -36,13 +36,13 @@ def test_a_circle_of_bases_is_an_error(tmp_path: Path) -> None:
 
 def test_overrides_reach_nested_keys_and_list_positions() -> None:
     config = load_config(
-        RECIPES / "eseg_lite_s_demo.yaml",
+        RECIPES / "eseg_lite_s_street.yaml",
         ["optimizer.lr=1e-4", "data.train.1.repeat=0.5", "data.validate.1.split=test", "out=/tmp/elsewhere"],
     )
     assert config.optimizer.lr == 1e-4
     assert [source.repeat for source in config.data.train] == [1.0, 0.5]
     assert config.data.validate[1].split == "test"
-    assert config.run_dir == Path("/tmp/elsewhere/eseg_lite_s_demo")
+    assert config.run_dir == Path("/tmp/elsewhere/eseg_lite_s_street")
 
 
 @pytest.mark.parametrize(
