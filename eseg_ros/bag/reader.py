@@ -10,12 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import Reader, ReaderError
 
 from eseg_ros.bag.writer import COMPRESSED_IMAGE, IMAGE, TYPESTORE
 from eseg_ros.errors import BagError
-from eseg_ros.runtime.types import Frame
+from eseg_ros.runtime.types import Frame, Image8
 
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 
@@ -175,6 +176,20 @@ def frame_of(message: RecordedMessage) -> Frame:
         stamp_ns=image.header.stamp.sec * 1_000_000_000 + image.header.stamp.nanosec,
         frame_id=image.header.frame_id,
     )
+
+
+def mono8_pixels(frame: Frame) -> Image8:
+    """The pixels of a mask or label. (H, W) uint8, a view of the frame's bytes.
+
+    Raises:
+        BagError: another encoding, or not the bytes for it.
+    """
+    if frame.encoding not in ("mono8", "8UC1") or len(frame.data) != frame.height * frame.step:
+        raise BagError(
+            f"an image of {frame.width}x{frame.height} {frame.encoding} pixels in {len(frame.data)} bytes is no mask; "
+            "expected class ids as mono8"
+        )
+    return np.frombuffer(frame.data, np.uint8).reshape(frame.height, frame.step)[:, : frame.width]
 
 
 def compressed_encoding(image_format: str) -> str:

@@ -30,7 +30,6 @@ from eseg_ros.node.signals import StopSignals
 
 CLOCK_TOPIC = "/clock"
 CLOCK_PERIOD_S = 0.02
-SUBSCRIBER_TIMEOUT_S = 10.0
 _QUEUE_DEPTH = 10
 
 
@@ -91,7 +90,7 @@ class BagPlayer:
             else:
                 self.skipped.append(topic)
 
-    def wait_for_subscribers(self, count: int, timeout_s: float = SUBSCRIBER_TIMEOUT_S) -> None:
+    def wait_for_subscribers(self, count: int, timeout_s: float) -> None:
         """Wait until each image topic has `count` matched subscribers, or each topic if none holds images.
 
         Raises:
@@ -101,8 +100,8 @@ class BagPlayer:
         while (lonely := self.topics_without(count)) and not self._stopped():
             if time.monotonic() > deadline:
                 raise BagError(
-                    f"after {timeout_s:g} s {', '.join(lonely)} has fewer than {count} subscribers; is the node active, "
-                    "does it subscribe to this topic, and has it the same ROS_DOMAIN_ID?"
+                    f"after {timeout_s:g} s {', '.join(lonely)} has fewer than {count} subscribers; is the node "
+                    "active, does it subscribe to this topic, and has it the same ROS_DOMAIN_ID?"
                 )
             self.tick()
             time.sleep(CLOCK_PERIOD_S)
@@ -165,7 +164,7 @@ def play_bag(arguments: argparse.Namespace, ros_arguments: Sequence[str]) -> int
             for topic in player.skipped:
                 print(f"bag_player: {topic.name} is not played: {topic.type} is not installed here", file=sys.stderr)
             if arguments.wait_for_subscribers:
-                player.wait_for_subscribers(arguments.wait_for_subscribers)
+                player.wait_for_subscribers(arguments.wait_for_subscribers, arguments.wait_timeout)
             total = sum(bag.topics[name].count for name in player.publishers)
             while not stopped():
                 for _ in tqdm(player.play(), desc=f"playing {bag.path.name}", total=total, unit="message"):

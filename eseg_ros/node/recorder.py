@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from types import TracebackType
 from typing import Any
 
@@ -34,19 +34,18 @@ from eseg_ros.errors import EsegError
 from eseg_ros.node.bag_player import BagPlayer
 from eseg_ros.node.signals import StopSignals
 
-MASK_BAG = "masks"
-RECORD_FILE = "replay.json"
-
 ERROR_LEVEL = int.from_bytes(DiagnosticStatus.ERROR, "little")
 
 # Deep enough that a mask waits rather than gets lost while this process is busy publishing.
 _MASK_DEPTH = 100
+# Longer than an image takes from here into the node.
+_SETTLE_S = 0.5
 # Longer than any inference; after it, a mask that did not come will not come.
-_QUIET_S = 3.0
+_DRAIN_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Replay:
     """What went in and what came out; times are nanoseconds of one steady clock.
 
@@ -69,13 +68,16 @@ class Recorder:
         mask_topic: fully resolved.
         bag: takes the masks as they come; their log time is their stamp, so that it plays beside the images' bag.
         replay: `received` and `diagnostics` are filled in.
+
+    Attributes:
+        reported_s: steady time of the last diagnostics; 0 before the first.
     """
 
     def __init__(self, context: Context, mask_topic: str, bag: BagWriter, replay: Replay) -> None:
         self._mask_topic = mask_topic
         self._bag = bag
         self._replay = replay
-        self.diagnosed = Event()
+        self.reported_s = 0.0
         self.node = Node("mask_recorder", context=context, start_parameter_services=False)
         qos = QoSProfile(depth=_MASK_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
         self.node.create_subscription(Image, mask_topic, self._on_mask, qos, raw=True)
@@ -103,10 +105,16 @@ class Recorder:
 
     def engine_failure(self) -> str | None:
         """Why the node's engine does not run, if its diagnostics say so."""
-        for name, status in list(self._replay.diagnostics.items()):
+        for name, status in self._replay.diagnostics.items():
             if name.endswith(": engine") and status["level"] >= ERROR_LEVEL:
                 return str(status["message"])
         return None
+
+    def masks_owed(self) -> int:
+        """How many images the node still works on and how many of its masks have not arrived, by its last report."""
+        counters = [status["values"] for status in self._replay.diagnostics.values() if "in_flight" in status["values"]]
+        under_way = sum(int(values["waiting"]) + int(values["in_flight"]) for values in counters)
+        return under_way + max(0, sum(int(values["published"]) for values in counters) - len(self._replay.received))
 
     def _spin(self) -> None:
         while not self._stopped:
@@ -119,13 +127,16 @@ class Recorder:
         self._replay.received.append((stamp_ns, received_ns))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            self._replay.diagnostics[status.name] = {
+        # A whole new dictionary: the main thread may be reading the old one.
+        self._replay.diagnostics = self._replay.diagnostics | {
+            status.name: {
                 "level": int.from_bytes(status.level, "little"),
                 "message": status.message,
                 "values": {item.key: item.value for item in status.values},
             }
-        self.diagnosed.set()
+            for status in message.status
+        }
+        self.reported_s = time.monotonic()
 
 
 def replay_and_record(
@@ -191,31 +202,23 @@ def _wait_until_active(recorder: Recorder, player: BagPlayer, timeout_s: float, 
 
 
 def _drain(replay: Replay, recorder: Recorder, player: BagPlayer, stopped: Callable[[], bool]) -> None:
-    """Wait for the masks still under way, then for the counters that include them."""
-    if not replay.published:
-        return
-
-    def silent_s() -> float:
-        last_ns = max(replay.published[-1:] + replay.received[-1:], key=lambda entry: entry[1])[1]
-        return (time.monotonic_ns() - last_ns) / 1e9
-
-    while len(replay.received) < len(replay.published) and silent_s() < _QUIET_S and not stopped():
-        player.tick()
-        time.sleep(_POLL_S)
-    recorder.diagnosed.clear()
-    deadline = time.monotonic() + _QUIET_S
-    while not recorder.diagnosed.is_set() and time.monotonic() < deadline and not stopped():
+    """Wait for a report, made well after the last image went out, by which the node owes no mask any more."""
+    begin_s = time.monotonic()
+    while not stopped() and time.monotonic() < begin_s + _DRAIN_TIMEOUT_S:
+        if recorder.reported_s > begin_s + _SETTLE_S and recorder.masks_owed() == 0:
+            return
         player.tick()
         time.sleep(_POLL_S)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Replay, record, and write `OUT/masks` (a bag) and `OUT/replay.json` (a `Replay`)."""
+    """Replay, record, and write the masks (a bag) and the record (a `Replay` as JSON)."""
     parser = argparse.ArgumentParser(description="Replays a bag to a segmentation node and records its masks.")
     parser.add_argument("bag", type=Path, metavar="BAG")
-    parser.add_argument("output", type=Path, metavar="OUT", help="an existing folder")
     parser.add_argument("--topic", required=True, help="image topic of the bag")
     parser.add_argument("--mask-topic", required=True, help="where the node publishes its masks")
+    parser.add_argument("--masks", type=Path, required=True, metavar="BAG", help="the new bag for them")
+    parser.add_argument("--record", type=Path, required=True, metavar="FILE.json", help="what was sent and came, when")
     parser.add_argument("--rate", type=positive_float, default=1.0, help="times the recorded speed (1.0)")
     parser.add_argument("--frames", type=positive_int, help="at most so many images")
     options = parser.parse_args(arguments)
@@ -223,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with (
             StopSignals() as stopped,
             BagReader(options.bag) as bag,
-            BagWriter(options.output / MASK_BAG, zstd=True) as masks,
+            BagWriter(options.masks, zstd=True) as masks,
         ):
             replay = replay_and_record(
                 bag,
@@ -234,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 frames=options.frames,
                 stopped=stopped,
             )
-        (options.output / RECORD_FILE).write_text(json.dumps(asdict(replay)), encoding="utf-8")
+        options.record.write_text(json.dumps(asdict(replay)), encoding="utf-8")
     except EsegError as error:
         print(f"recorder: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,182 @@
+"""Live mode: the real node in its own process, a bag replayed to it over DDS, its masks recorded.
+
+Everything of ROS happens in the two processes started here; this module needs none of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eseg_ros.errors import EsegError
+from eseg_ros.share import share_folder
+
+CAMERA = "camera"
+MASK_TOPIC = f"/segmentation/{CAMERA}/mask"
+NODE_LOG = "node.log"
+PARAMETERS_FILE = "node.yaml"
+MASK_BAG = "masks"
+RECORD_FILE = "replay.json"
+
+_POLL_S = 0.2
+_STOP_TIMEOUT_S = 15.0
+_LOG_LINES = 15
+
+
+class LiveError(EsegError):
+    """The node or the replay failed; the message ends with the node's last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """What a replay through the node brought; times are nanoseconds of one steady clock.
+
+    Attributes:
+        masks: bag with the masks on `MASK_TOPIC`.
+        published: (stamp, time) of each image, right before it was published.
+        received: (stamp, time) of each mask, as it arrived.
+        engine_values: the engine's diagnostics, e.g. {"runtime": "openvino"}.
+        camera_values: the camera's diagnostics after the last frame: counters, and milliseconds by stage.
+    """
+
+    masks: Path
+    published: list[tuple[int, int]]
+    received: list[tuple[int, int]]
+    engine_values: Mapping[str, str]
+    camera_values: Mapping[str, str]
+
+    def latencies_ms(self) -> list[float]:
+        """From an image's publication to its mask's arrival, milliseconds, in the order of arrival."""
+        published_ns = dict(self.published)
+        return [(at_ns - published_ns[stamp]) / 1e6 for stamp, at_ns in self.received if stamp in published_ns]
+
+
+def run_live(
+    bag: Path,
+    topic: str,
+    *,
+    compressed: bool,
+    engine: Path,
+    folder: Path,
+    frames: int | None = None,
+    rate: float = 1.0,
+    parameters: Mapping[str, Any] | None = None,
+) -> LiveRun:
+    """Replay one image topic of a bag through the segmentation node.
+
+    Args:
+        bag: bag folder or file.
+        topic: its image topic.
+        compressed: whether the topic holds CompressedImage.
+        engine: manifest path.
+        folder: takes the masks, the node's parameters and its log; must exist and hold none of them.
+        frames: at most so many images; None for all.
+        rate: times the recorded speed.
+        parameters: further parameters of the node.
+
+    Raises:
+        LiveError: the node died, did not become active, or did not end cleanly.
+    """
+    environment = _environment()
+    camera = {"image_topic": topic, "transport": "compressed" if compressed else "raw"}
+    node_parameters = {
+        "engine": str(engine.resolve()),
+        "camera_names": [CAMERA],
+        "cameras": {CAMERA: camera},
+        "use_sim_time": True,
+        "diagnostics_period_s": 0.5,
+        **(parameters or {}),
+    }
+    limit = [] if frames is None else ["--frames", str(frames)]
+    with _running_node(node_parameters, folder, environment) as node:
+        command = [sys.executable, "-m", "eseg_ros.node.recorder", str(bag), "--topic", topic, "--rate", str(rate)]
+        command += ["--mask-topic", MASK_TOPIC, "--masks", str(folder / MASK_BAG)]
+        command += ["--record", str(folder / RECORD_FILE), *limit]
+        recorder = subprocess.Popen(command, env=environment)
+        try:
+            status = _wait(recorder, node, folder)
+        finally:
+            _stop(recorder)
+        if status != 0:
+            raise LiveError(f"the replay ended with status {status}, see above. {_last_lines(folder)}")
+    replay = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+    return LiveRun(
+        masks=folder / MASK_BAG,
+        published=[(stamp, at) for stamp, at in replay["published"]],
+        received=[(stamp, at) for stamp, at in replay["received"]],
+        engine_values=_values(replay["diagnostics"], ": engine"),
+        camera_values=_values(replay["diagnostics"], f": camera {CAMERA}"),
+    )
+
+
+@contextmanager
+def _running_node(
+    parameters: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The node in its own process; asked to end by SIGTERM, which it must do with status 0."""
+    path = folder / PARAMETERS_FILE
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}), encoding="utf-8")
+    command = [sys.executable, "-m", "eseg_ros.node.main", "--ros-args", "--params-file", str(path)]
+    with (folder / NODE_LOG).open("wb") as log:
+        node = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield node
+        except BaseException:
+            _stop(node)
+            raise
+        status = _stop(node)
+    if status != 0:
+        raise LiveError(f"the node ended with status {status} on SIGTERM, expected 0. {_last_lines(folder)}")
+
+
+def _wait(recorder: subprocess.Popen[bytes], node: subprocess.Popen[bytes], folder: Path) -> int:
+    """The recorder's exit status; an error as soon as the node is gone."""
+    while True:
+        try:
+            return recorder.wait(_POLL_S)
+        except subprocess.TimeoutExpired:
+            if node.poll() is not None:
+                raise LiveError(f"the node died with status {node.returncode}. {_last_lines(folder)}") from None
+
+
+def _stop(process: subprocess.Popen[bytes]) -> int:
+    """End a process by SIGTERM, and by SIGKILL if that does not help; returns its exit status."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        return process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment with a ROS domain of its own on this machine and large images in shared memory."""
+    profile = str(share_folder() / "config" / "fastdds.xml")
+    return {
+        **os.environ,
+        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),  # up to 101 its ports cannot meet the ephemeral ones
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
+        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
+        "RCUTILS_COLORIZED_OUTPUT": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _values(diagnostics: Mapping[str, Any], name_end: str) -> Mapping[str, str]:
+    return next((status["values"] for name, status in diagnostics.items() if name.endswith(name_end)), {})
+
+
+def _last_lines(folder: Path) -> str:
+    lines = (folder / NODE_LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+    return f"The last lines of {folder / NODE_LOG}:\n" + "\n".join(f"  {line}" for line in lines or ["(none)"])
