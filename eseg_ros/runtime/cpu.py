@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from eseg_ros.engine.manifest import Engine, EngineManifest
-from eseg_ros.errors import EngineError
+from eseg_ros.errors import DeviceError, EngineError
 from eseg_ros.runtime.image import decode
 from eseg_ros.runtime.postprocess import Postprocessor
 from eseg_ros.runtime.preprocess import Preprocessor
@@ -21,21 +22,36 @@ from eseg_ros.runtime.types import Frame, Image8, Outputs, Result, Timings
 FloatArray = npt.NDArray[np.float32]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A model's input or output as its library describes it; `dtype` is NumPy's name, `shape` may hold names."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Job:
-    """A frame under way in a slot."""
+    """A frame under way in a slot. `inference` gives the inference's own milliseconds."""
 
     frame: Frame
     image: Image8
     outputs: Outputs
     preprocess_ms: float
+    inference: Future[float]
 
 
 class CpuRuntime(ABC):
-    """A runtime whose slots are pairs of arrays in memory: decode and preprocess, infer asynchronously, postprocess.
+    """A runtime whose slots are pairs of arrays in memory: decode and preprocess, infer, postprocess.
 
-    A library fills in four methods. It reads `inputs[slot]`, (1, 3, H, W) float32, writes `logits[slot]`, (1, C, h, w)
-    float32, and calls `_finished(slot)`, from any thread, when an inference it was asked to start has ended.
+    Inferences run one after the other in a thread of their own, in the order in which they were submitted. The caller's
+    thread prepares the next frame and finishes the last one meanwhile, because inference, OpenCV and NumPy release the
+    interpreter's lock. The libraries' own asynchronous requests would need that thread too: their times count the wait
+    behind another request, and OpenVINO's callback is not called when an inference fails.
+
+    A library fills in three methods. It reads `inputs[slot]`, (1, 3, H, W) float32, and writes `logits[slot]`,
+    (1, C, h, w) float32, where they are.
 
     Args:
         engine: what to run.
@@ -59,42 +75,44 @@ class CpuRuntime(ABC):
         self._preprocess = Preprocessor(manifest.input)
         self._postprocess = Postprocessor(manifest)
         self._jobs: list[_Job | None] = [None] * slots
-        self._events = [threading.Event() for _ in range(slots)]
+        self._executor: ThreadPoolExecutor | None = None
         self._notify: Callable[[], None] = lambda: None
 
     def load(self, notify: Callable[[], None]) -> None:
         """Load the engine and run every slot once, so that the first frame is as fast as the others."""
-        self._open(self._engine, self._threads)
+        check_precision(self._engine, self.name)
+        self._open(self._engine.onnx, self._threads)
+        self._executor = ThreadPoolExecutor(1, f"eseg-{self.name}")
         for slot in range(self.slots):
-            self._events[slot].clear()
-            self._start(slot)
-            self._wait(slot)
+            self._finish(self._executor.submit(self._timed_run, slot))
         self._notify = notify
 
     def submit(self, slot: int, frame: Frame, outputs: Outputs) -> None:
         """Decode, preprocess and start the inference; see `Runtime.submit`."""
+        assert self._executor is not None, "the engine is not loaded"
         start_ns = time.perf_counter_ns()
         image = decode(frame)
         self._preprocess(image, self.inputs[slot])
-        self._jobs[slot] = _Job(frame, image, outputs, _milliseconds(time.perf_counter_ns() - start_ns))
-        self._events[slot].clear()
-        self._start(slot)
+        preprocess_ms = _milliseconds_since(start_ns)
+        inference = self._executor.submit(self._timed_run, slot)
+        self._jobs[slot] = _Job(frame, image, outputs, preprocess_ms, inference)
+        inference.add_done_callback(lambda _: self._notify())
 
     def ready(self, slot: int) -> bool:
         """Whether the slot's inference has ended."""
-        return self._events[slot].is_set()
+        job = self._jobs[slot]
+        return job is not None and job.inference.done()
 
     def collect(self, slot: int) -> Result:
         """Wait for the inference and postprocess; see `Runtime.collect`."""
         job, self._jobs[slot] = self._jobs[slot], None
         assert job is not None, "collect of a slot that nothing was submitted to"
-        inference_ms = self._wait(slot)
+        inference_ms = self._finish(job.inference)
         start_ns = time.perf_counter_ns()
         mask, color_mask, overlay, confidence = self._postprocess(self.logits[slot][0], job.image, job.outputs)
-        postprocess_ms = _milliseconds(time.perf_counter_ns() - start_ns)
         return Result(
             mask=mask,
-            timings=Timings(job.preprocess_ms, inference_ms, postprocess_ms),
+            timings=Timings(job.preprocess_ms, inference_ms, _milliseconds_since(start_ns)),
             stamp_ns=job.frame.stamp_ns,
             frame_id=job.frame.frame_id,
             color_mask=color_mask,
@@ -105,29 +123,54 @@ class CpuRuntime(ABC):
     def close(self) -> None:
         """Wait for what is under way and free the library's objects."""
         self._notify = lambda: None
+        if self._executor is not None:
+            self._executor.shutdown(wait=True)
+            self._executor = None
         self._jobs = [None] * self.slots
         self._close()
 
-    def _finished(self, slot: int) -> None:
-        """To be called by the library, in any thread, when a slot's inference has ended, well or not."""
-        self._events[slot].set()
-        self._notify()
+    def _timed_run(self, slot: int) -> float:
+        """Run the slot's inference; its milliseconds."""
+        start_ns = time.perf_counter_ns()
+        self._run(slot)
+        return _milliseconds_since(start_ns)
+
+    def _finish(self, inference: Future[float]) -> float:
+        try:
+            return inference.result()
+        except Exception as error:  # the libraries' exceptions share no base class
+            raise DeviceError(
+                f"{self.name} failed while running {self._engine.onnx}: {error}. Load the engine anew; if it fails "
+                "again, check the machine's memory"
+            ) from error
+
+    def _check_tensors(self, inputs: list[TensorInfo], outputs: list[TensorInfo]) -> None:
+        """Hold the model's tensors to the manifest.
+
+        Raises:
+            EngineError: number, name, type or shape differ.
+        """
+        spec_in, spec_out = self.manifest.input, self.manifest.output
+        expected_in = TensorInfo(spec_in.name, spec_in.dtype, input_shape(self.manifest))
+        expected_out = TensorInfo(spec_out.name, spec_out.dtype, output_shape(self.manifest))
+        for kind, found, expected in (("input", inputs, expected_in), ("output", outputs, expected_out)):
+            if found != [expected]:
+                raise EngineError(
+                    f"{self._engine.onnx}: the model's {kind} is {_in_words(found)}, but its manifest says "
+                    f"{_in_words([expected])}; the two do not belong together. Export the engine again: eseg export"
+                )
 
     @abstractmethod
-    def _open(self, engine: Engine, threads: int) -> None:
-        """Load the model and set `device`; EngineError where the file does not fit the manifest."""
+    def _open(self, onnx: Path, threads: int) -> None:
+        """Load the model, check its tensors and set `device`; EngineError where the file does not fit."""
 
     @abstractmethod
-    def _start(self, slot: int) -> None:
-        """Start the slot's inference and return; DeviceError where it cannot be."""
-
-    @abstractmethod
-    def _wait(self, slot: int) -> float:
-        """Wait for the slot's inference; its own milliseconds. DeviceError where it failed."""
+    def _run(self, slot: int) -> None:
+        """The slot's inference, from `inputs[slot]` to `logits[slot]`; raises whatever the library raises."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Free everything; harmless before `_open` and twice."""
+        """Free the library's objects; harmless before `_open` and twice."""
 
 
 def input_shape(manifest: EngineManifest) -> tuple[int, int, int, int]:
@@ -140,33 +183,24 @@ def output_shape(manifest: EngineManifest) -> tuple[int, int, int, int]:
     return 1, len(manifest.classes), manifest.output.height, manifest.output.width
 
 
-def check_tensor(
-    engine: Engine, kind: str, found: tuple[str, tuple[int, ...]], expected: tuple[str, tuple[int, ...]]
-) -> None:
-    """Hold a tensor of the model to the manifest.
-
-    Raises:
-        EngineError: name or shape differ.
-    """
-    if found != expected:
-        raise EngineError(
-            f"{engine.onnx}: its {kind} is {found[0]!r} {found[1]}, by the manifest {expected[0]!r} {expected[1]}; "
-            "the two do not belong together. Export the engine again: eseg export"
-        )
-
-
 def check_precision(engine: Engine, runtime: str) -> None:
-    """Refuse an engine whose precision the CPU runtimes do not run.
+    """Refuse an engine that the CPU runtimes do not run.
 
     Raises:
-        EngineError: it is not fp32.
+        EngineError: its precision is not fp32, or its tensors are not float32.
     """
-    if engine.manifest.precision != "fp32":
+    manifest = engine.manifest
+    if manifest.precision != "fp32" or (manifest.input.dtype, manifest.output.dtype) != ("float32", "float32"):
         raise EngineError(
-            f"{engine.onnx} is an {engine.manifest.precision} engine; {runtime} runs fp32 engines in this version. "
-            "Use the fp32 engine it was made from"
+            f"{engine.onnx} is an {manifest.precision} engine with {manifest.input.dtype} input and "
+            f"{manifest.output.dtype} logits; {runtime} runs fp32 engines with float32 tensors in this version. "
+            "Use the fp32 engine that it was made from"
         )
 
 
-def _milliseconds(nanoseconds: int) -> float:
-    return nanoseconds / 1e6
+def _in_words(tensors: list[TensorInfo]) -> str:
+    return " and ".join(f"{tensor.name!r} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors) or "missing"
+
+
+def _milliseconds_since(start_ns: int) -> float:
+    return (time.perf_counter_ns() - start_ns) / 1e6

@@ -31,15 +31,11 @@ _PACKED: dict[str, tuple[int, int | None]] = {
     **{name: (1, code) for name, code in _BAYER.items()},
 }
 _EVEN_WIDTH = ("yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12")
-_FILES: dict[str, tuple[bytes, bytes]] = {
-    # encoding: how a whole file begins and ends
-    "jpeg": (b"\xff\xd8\xff", b"\xff\xd9"),
-    "png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
-}
-_PADDING_AFTER_END = 64
-"""Bytes that drivers append behind a JPEG's end marker to fill their buffers."""
+_SIGNATURES = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
+_START_OF_SCAN = b"\xda"
+_END_OF_IMAGE = b"\xff\xd9"
 
-SUPPORTED_ENCODINGS = (*_PACKED, "nv12", *_FILES)
+SUPPORTED_ENCODINGS = (*_PACKED, "nv12", *_SIGNATURES)
 
 
 def decode(frame: Frame) -> Image8:
@@ -49,14 +45,16 @@ def decode(frame: Frame) -> Image8:
         UnsupportedEncodingError: an encoding that is not in SUPPORTED_ENCODINGS.
         FrameError: sizes that do not fit each other or the data, or a compressed file that is cut or corrupt.
     """
-    if frame.encoding in _FILES:
+    if frame.encoding in _SIGNATURES:
         return _decode_file(frame)
-    if frame.encoding == "nv12":
-        return _decode_nv12(frame)
-    if frame.encoding not in _PACKED:
+    if frame.encoding not in SUPPORTED_ENCODINGS:
         raise UnsupportedEncodingError(
             f"encoding {frame.encoding!r} is not supported; expected one of {', '.join(SUPPORTED_ENCODINGS)}"
         )
+    if frame.width <= 0 or frame.height <= 0:
+        raise FrameError(f"the image has {frame.width}x{frame.height} pixels; expected at least 1x1")
+    if frame.encoding == "nv12":
+        return _decode_nv12(frame)
     channels, conversion = _PACKED[frame.encoding]
     pixels = _rows(frame, frame.height, channels)
     if conversion is None:
@@ -69,24 +67,27 @@ def decode(frame: Frame) -> Image8:
 
 def _decode_nv12(frame: Frame) -> Image8:
     """Y plane, then interleaved UV at half size; `height` is the picture's or, with some drivers, both planes'."""
-    rows_if_picture = frame.height + frame.height // 2
-    holds_both_planes = len(frame.data) >= _needed_bytes(frame.step, rows_if_picture, frame.width)
-    planes_height = rows_if_picture if holds_both_planes else frame.height
-    planes_fit = frame.height % 2 == 0 if holds_both_planes else frame.height % 3 == 0 and frame.height % 2 == 0
-    if not planes_fit:
+    size = len(frame.data)
+    both_planes = frame.height + frame.height // 2
+    if frame.height % 2 == 0 and size >= _needed_bytes(frame.step, both_planes, frame.width):
+        rows = both_planes
+    elif frame.height % 3 == 0 and _needed_bytes(frame.step, frame.height, frame.width) <= size <= (
+        frame.step * frame.height  # more would be the other convention, cut
+    ):
+        rows = frame.height
+    else:
         raise FrameError(
-            f"nv12 of {frame.width}x{frame.height} pixels with {len(frame.data)} bytes fits neither convention; "
-            "expected height = the picture's, even, with 1.5 times as many rows of data, or height = 1.5 times that"
+            f"nv12 of {frame.width}x{frame.height} pixels, step {frame.step}, has {size} bytes; expected an even "
+            f"height with {frame.step * both_planes} bytes, or a height of 1.5 times the picture's with "
+            f"{frame.step * frame.height}: the message is cut or its sizes are wrong"
         )
-    image: Image8 = cv2.cvtColor(_rows(frame, planes_height, 1), cv2.COLOR_YUV2BGR_NV12)
+    image: Image8 = cv2.cvtColor(_rows(frame, rows, 1), cv2.COLOR_YUV2BGR_NV12)
     return image
 
 
 def _rows(frame: Frame, height: int, channels: int) -> Image8:
     """The frame's bytes as (height, width, channels), or (height, width) for one channel; a view."""
     row_bytes = frame.width * channels
-    if frame.width <= 0 or frame.height <= 0:
-        raise FrameError(f"the image has {frame.width}x{frame.height} pixels; expected at least 1x1")
     if frame.encoding in _EVEN_WIDTH and frame.width % 2:
         raise FrameError(f"{frame.encoding} has pairs of pixels; expected an even width, found {frame.width}")
     if frame.step < row_bytes:
@@ -112,18 +113,32 @@ def _needed_bytes(step: int, height: int, row_bytes: int) -> int:
 
 
 def _decode_file(frame: Frame) -> Image8:
-    """A whole JPEG or PNG. OpenCV would decode the beginning of a cut one and leave the rest grey."""
-    start, end = _FILES[frame.encoding]
-    size = len(frame.data)
-    if bytes(frame.data[: len(start)]) != start:
-        raise FrameError(f"{size} bytes that should be a {frame.encoding} file do not begin like one")
-    if end not in bytes(frame.data[-_PADDING_AFTER_END - len(end) :]):
-        raise FrameError(f"the {frame.encoding} file of {size} bytes has no end: the message is cut")
+    """A whole JPEG or PNG. OpenCV would decode the beginning of a cut JPEG and leave the rest grey."""
+    data = bytes(frame.data)
+    if not data.startswith(_SIGNATURES[frame.encoding]):
+        raise FrameError(f"{len(data)} bytes that should be a {frame.encoding} file do not begin like one")
+    if frame.encoding == "jpeg" and not _is_whole_jpeg(data):
+        raise FrameError(f"the jpeg file of {len(data)} bytes has no end: the message is cut")
     try:
-        image = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise FrameError(f"the {frame.encoding} file of {size} bytes cannot be decoded: {error.err}") from error
+        raise FrameError(f"the {frame.encoding} file of {len(data)} bytes cannot be decoded: {error.err}") from error
     if image is None:
-        raise FrameError(f"the {frame.encoding} file of {size} bytes is corrupt and cannot be decoded")
+        raise FrameError(f"the {frame.encoding} file of {len(data)} bytes is cut or corrupt and cannot be decoded")
     decoded: Image8 = image
     return decoded
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Whether the end-of-image marker follows the start of the scan.
+
+    The segments before it are stepped over, because a thumbnail in one of them has an end of its own; in the scan the
+    marker's bytes cannot occur otherwise. What drivers append to fill their buffers does not matter.
+    """
+    position = 2
+    while data[position : position + 1] == b"\xff":
+        marker = data[position + 1 : position + 2]
+        if marker == _START_OF_SCAN:
+            return data.find(_END_OF_IMAGE, position) >= 0
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return False
