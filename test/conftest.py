@@ -88,3 +88,50 @@ def write_tiny_engine(folder: Path, manifest: EngineManifest = TINY_MANIFEST) ->
     path = folder / manifest.onnx_file
     onnx.save(model, path)
     return write_manifest(replace(manifest, onnx_sha256=sha256_of(path)), folder)
+
+
+@pytest.fixture(scope="session")
+def lite_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trainer's checkpoint of ESeg-Lite-S, untrained, with logits of the usual magnitude.
+
+    Its statistics are ones that folding must not lose. Its fusion weights are all equal and its head's biases all
+    zero: weights that a graph optimizer likes to merge or drop.
+    """
+    import torch
+
+    from eseg_ros.models import build_model
+    from eseg_ros.training.checkpoint import EMA_PREFIX, RECORD_KEY, TrainingRecord, record_to_dict
+
+    torch.manual_seed(0)
+    network = build_model("eseg_lite_s", len(CAMVID))
+    with torch.no_grad():
+        network(torch.randn(2, 3, 256, 256))  # moves the running statistics
+        network.head.classify.weight.normal_(0, 2)
+    record = TrainingRecord(
+        model="eseg_lite_s",
+        classes="camvid",
+        mean=(0.4, 0.5, 0.6),
+        std=(0.2, 0.25, 0.3),
+        config={
+            "name": "lite",
+            "out": "/home/someone/runs",
+            "augment": {"crop": [64, 96]},
+            "data": {"root": "/home/someone/camvid", "train": [{"root": None, "split": "train"}]},
+        },
+        epochs=3,
+        scores={"camvid/miou": 0.5, "camvid/iou/road": 0.9},
+        best_miou=0.5,
+        torch_version="2.6.0",
+    )
+    path = tmp_path_factory.mktemp("run") / "best.ckpt"
+    weights = {EMA_PREFIX + name: value for name, value in network.state_dict().items()}
+    torch.save({RECORD_KEY: record_to_dict(record), "state_dict": weights}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def lite_engine(lite_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of the engine that `lite_checkpoint` exports to: `lite`, input 96x64."""
+    from eseg_ros.engine.export import export_checkpoint
+
+    return export_checkpoint(lite_checkpoint, "lite", tmp_path_factory.mktemp("engines"))

@@ -121,7 +121,7 @@ def _open_openvino(onnx: bytes) -> tuple[str, Callable[[Tensor32], Tensor32]]:
 
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(onnx), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return openvino.__version__, lambda image: np.array(compiled(image)[0])
+    return openvino.__version__.split("-")[0], lambda image: np.array(compiled(image)[0])
 
 
 def _open_onnxruntime(onnx: bytes) -> tuple[str, Callable[[Tensor32], Tensor32]]:

@@ -8,13 +8,13 @@ so that whatever else the machine does hits all alike.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -102,28 +102,31 @@ def bench(
         data: data set whose `val` frames, resized, are used; without it, rendered frames.
 
     Returns:
-        machine, versions, date, repeat, frames ("rendered" or the data set's name) and configurations, a list in the
-        order of the arguments; see `summarize`.
+        machine; load: processes that wanted a core before the start (a busy machine's numbers are only good for
+        comparing their neighbours); versions, the libraries' apart, which are part of each device; date; repeat; frames: "rendered" or the data set's name;
+        configurations: a list in the order of the arguments, see `summarize`.
 
     Raises:
         EngineError: an engine cannot be read or fitted.
         RuntimeUnavailableError: a library is not installed.
         BenchError: a configuration's process died.
     """
+    load = os.getloadavg()[0]
     runtimes = runtimes or _installed_runtimes()
     with TemporaryDirectory(prefix="eseg_bench_") as folder, ExitStack() as stack:
         configurations = [
             Configuration(fitted, runtime, threads, _frames_file(camera or _input_size(fitted), data, Path(folder)))
-            for engine in tqdm(engines, desc="preparing", unit="engine", leave=False, disable=None)
-            for fitted in _fitted(engine, sizes, Path(folder))
+            for index, engine in enumerate(tqdm(engines, desc="preparing", unit="engine", leave=False, disable=None))
+            for fitted in _fitted(engine, sizes, Path(folder, str(index)))
             for runtime in runtimes
         ]
-        workers = [stack.enter_context(_Worker(configuration)) for configuration in configurations]
+        workers = [stack.enter_context(Worker(configuration)) for configuration in configurations]
         blocks = _take_turns(workers, repeat)
         results = [worker.description | summarize(blocks[index]) for index, worker in enumerate(workers)]
     return {
         "machine": machine_description(),
-        "versions": {name: version(name) for name in ("numpy", "opencv-python", *runtimes)},
+        "load": _rounded(load),
+        "versions": {"numpy": np.__version__, "opencv": cv2.__version__},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "repeat": repeat,
         "frames": f"{data.resolve().name}/val" if data else "rendered",
@@ -179,7 +182,7 @@ def time_block(pipeline: Pipeline, frames: Sequence[Frame]) -> Block:
     return Block(stages, fps_depth1, rest / (time.perf_counter() - start))
 
 
-def _take_turns(workers: Sequence[_Worker], repeat: int) -> list[list[Block]]:
+def _take_turns(workers: Sequence[Worker], repeat: int) -> list[list[Block]]:
     """A list of `repeat` blocks for each worker, measured round-robin."""
     blocks: list[list[Block]] = [[] for _ in workers]
     with tqdm(total=repeat * len(workers), desc="timing", unit="block", disable=None) as bar:
@@ -190,7 +193,7 @@ def _take_turns(workers: Sequence[_Worker], repeat: int) -> list[list[Block]]:
     return blocks
 
 
-class _Worker:
+class Worker:
     """A process that holds one configuration loaded and times a block whenever it is told to."""
 
     def __init__(self, configuration: Configuration) -> None:
@@ -202,7 +205,7 @@ class _Worker:
         theirs.close()  # so that the end of the process ends the connection
         self.description: dict[str, Any] = self._receive()
 
-    def __enter__(self) -> _Worker:
+    def __enter__(self) -> Worker:
         return self
 
     def __exit__(
@@ -249,13 +252,21 @@ def _serve(connection: Connection, configuration: Configuration) -> None:
                     "precision": engine.manifest.precision,
                 }
             )
-            while True:
-                connection.recv()
+            while _asked(connection):
                 connection.send(time_block(pipeline, frames))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
     except EsegError as error:
         connection.send(error)
+    except BrokenPipeError:
+        pass  # the parent gave up and says why
+
+
+def _asked(connection: Connection) -> bool:
+    """Wait for a message; whether there was one before the other end closed."""
+    try:
+        connection.recv()
+    except (EOFError, ConnectionResetError):
+        return False
+    return True
 
 
 def _fitted(engine: Path, sizes: Sequence[Size], folder: Path) -> Iterable[Path]:

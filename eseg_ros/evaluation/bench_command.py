@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.repeat < 1:
         raise ValueError(f"--repeat is {args.repeat}; expected at least 1")
     report = bench(engines, args.size, args.runtime, args.repeat, args.threads, args.camera, args.data)
-    report["command"] = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    report["command"] = shlex.join(["eseg", *sys.argv[1:]])
     print(bench_table(report))
     if args.json:
         write_atomically(args.json, (json.dumps(report, indent=2) + "\n").encode())
@@ -78,7 +78,7 @@ def bench_table(report: dict[str, Any]) -> str:
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(
         [
-            f"{report['machine']}; {report['frames']} frames",
+            f"{report['machine']}; load before {report['load']:.1f}; {report['frames']} frames",
             *lines,
             "pre, infer, post: median ms a frame; over: (pre + post) / infer; p95: ms from submit to result;",
             "fps 1, fps 2: frames a second with one and two under way; gain: fps 2 / fps 1",

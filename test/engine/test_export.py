@@ -19,57 +19,22 @@ from eseg_ros.engine.parity import check_parity, parity_inputs
 from eseg_ros.errors import EngineError
 from eseg_ros.evaluation.dataset import DatasetError
 from eseg_ros.labels import CAMVID
-from eseg_ros.models import build_model
 from eseg_ros.models.eseg import Eseg
-from eseg_ros.training.checkpoint import EMA_PREFIX, RECORD_KEY, TrainingRecord, load_for_export, record_to_dict
-
-RECORD = TrainingRecord(
-    model="eseg_lite_s",
-    classes="camvid",
-    mean=(0.4, 0.5, 0.6),
-    std=(0.2, 0.25, 0.3),
-    config={
-        "name": "small",
-        "out": "/home/someone/runs",
-        "augment": {"crop": [64, 96]},
-        "data": {"root": "/home/someone/camvid", "train": [{"root": None, "split": "train"}]},
-    },
-    epochs=3,
-    scores={"camvid/miou": 0.5, "camvid/iou/road": 0.9},
-    best_miou=0.5,
-    torch_version="2.6.0",
-)
+from eseg_ros.training.checkpoint import load_for_export
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ESeg-Lite-S with logits of the usual magnitude and statistics that folding must not lose.
-
-    Its fusion weights are all equal and its head's biases all zero: weights that an optimizer likes to merge or drop.
-    """
-    torch.manual_seed(0)
-    network = build_model("eseg_lite_s", len(CAMVID))
-    with torch.no_grad():
-        network(torch.randn(2, 3, 256, 256))  # moves the running statistics
-        network.head.classify.weight.normal_(0, 2)
-    path = tmp_path_factory.mktemp("run") / "best.ckpt"
-    weights = {EMA_PREFIX + name: value for name, value in network.state_dict().items()}
-    torch.save({RECORD_KEY: record_to_dict(RECORD), "state_dict": weights}, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def network(checkpoint: Path) -> Eseg:
+def network(lite_checkpoint: Path) -> Eseg:
     """What the checkpoint holds, as PyTorch runs it."""
-    network, _ = load_for_export(checkpoint)
+    network, _ = load_for_export(lite_checkpoint)
     assert isinstance(network, Eseg)
     return network
 
 
-@pytest.fixture(scope="module")
-def engine(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def engine(lite_engine: Path) -> Path:
     """The manifest of the engine that the checkpoint exports to."""
-    return export_checkpoint(checkpoint, "small", tmp_path_factory.mktemp("engines"))
+    return lite_engine
 
 
 def infer(engine: Path, image: np.ndarray) -> np.ndarray:
@@ -93,11 +58,11 @@ def test_the_engine_computes_what_the_checkpoints_averaged_weights_compute(engin
 
 def test_the_manifest_says_what_a_node_needs(engine: Path) -> None:
     manifest = load_engine(engine).manifest
-    assert manifest.name == "small"
+    assert manifest.name == "lite"
     assert manifest.model == "eseg_lite_s"
     assert manifest.classes == CAMVID
     assert (manifest.input.width, manifest.input.height) == (96, 64)  # the crop it was trained on
-    assert (manifest.input.mean, manifest.input.std) == (RECORD.mean, RECORD.std)
+    assert (manifest.input.mean, manifest.input.std) == ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
     assert (manifest.output.width, manifest.output.height, manifest.output.stride) == (12, 8, 8)
     assert manifest.precision == "fp32"
     assert manifest.scores == {}
@@ -125,7 +90,7 @@ def test_the_graph_is_static_and_complete_in_one_file(engine: Path) -> None:
     assert [d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 64, 96]
     assert [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim] == [1, 11, 8, 12]
     assert not any(weight.external_data for weight in graph.graph.initializer)
-    assert sorted(path.name for path in engine.parent.iterdir()) == ["small.json", "small.onnx"]
+    assert sorted(path.name for path in engine.parent.iterdir()) == ["lite.json", "lite.onnx"]
 
 
 def test_the_graph_names_its_weights_as_the_folded_network_does_even_equal_and_zero_ones(
@@ -149,7 +114,7 @@ def resized(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resized")
     scored = folder / engine.name
     scored.write_text(json.dumps({**json.loads(engine.read_text()), "scores": {"camvid/val": {"miou": 0.7}}}))
-    (folder / "small.onnx").write_bytes(engine.with_suffix(".onnx").read_bytes())
+    (folder / "lite.onnx").write_bytes(engine.with_suffix(".onnx").read_bytes())
     return resize_engine(scored, "wide", folder, (160, 72))
 
 
@@ -186,7 +151,7 @@ def test_a_graph_that_differs_by_one_weight_does_not_pass(engine: Path, network:
 
 
 def test_a_failed_parity_leaves_the_engine_that_was_there(
-    checkpoint: Path, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lite_checkpoint: Path, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {}
     for file in (engine, engine.with_suffix(".onnx")):
@@ -194,7 +159,7 @@ def test_a_failed_parity_leaves_the_engine_that_was_there(
         before[file.name] = file.read_bytes()
     monkeypatch.setattr(Eseg, "deploy", lambda self, deploy=Eseg.deploy: _spoiled(deploy(self)))
     with pytest.raises(EngineError, match="does not compute what PyTorch computes"):
-        export_checkpoint(checkpoint, "small", tmp_path)
+        export_checkpoint(lite_checkpoint, "lite", tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
