@@ -207,17 +207,16 @@ def picture(panel: Panel, manifest: EngineManifest, mask_pixels: npt.NDArray[np.
     visible = np.flatnonzero(mask_pixels[: len(manifest.classes)] > VISIBLE_SHARE / 10 * mask_pixels.sum())
     scale = width / 1280
     font, row_height, margin = cv2.FONT_HERSHEY_SIMPLEX, round(34 * scale), round(14 * scale)
-    legend: Image8 = np.full((row_height * 2, width, 3), 255, np.uint8)
+    legend: Image8 = np.full((round(1.5 * row_height), width, 3), 255, np.uint8)
     x, y = margin, row_height
     for class_id in visible.tolist():
         name = manifest.classes.names[class_id].replace("_", " ")
-        text_width = cv2.getTextSize(name, font, 0.6 * scale, 1)[0][0]
-        if x + row_height + text_width > width:
+        swatch_width, text_width = round(28 * scale), cv2.getTextSize(name, font, 0.6 * scale, 1)[0][0]
+        if x + swatch_width + text_width > width:
             x, y = margin, y + row_height
             legend = np.vstack([legend, np.full((row_height, width, 3), 255, np.uint8)])
-        red, green, blue = manifest.classes.palette[class_id]
-        corner = (x, y - round(15 * scale))
-        cv2.rectangle(legend, corner, (x + round(20 * scale), y + round(5 * scale)), (blue, green, red), cv2.FILLED)
-        cv2.putText(legend, name, (x + round(28 * scale), y), font, 0.6 * scale, (40, 40, 40), 1, cv2.LINE_AA)
-        x += round(28 * scale) + text_width + 2 * margin
+        corners = (x, y - round(15 * scale)), (x + round(20 * scale), y + round(5 * scale))
+        cv2.rectangle(legend, *corners, manifest.classes.palette[class_id][::-1], cv2.FILLED)
+        cv2.putText(legend, name, (x + swatch_width, y), font, 0.6 * scale, (40, 40, 40), 1, cv2.LINE_AA)
+        x += swatch_width + text_width + 2 * margin
     return np.vstack([side_by_side, legend])
