@@ -103,8 +103,8 @@ def bench(
 
     Returns:
         machine; load: processes that wanted a core before the start (a busy machine's numbers are only good for
-        comparing their neighbours); versions, the libraries' apart, which are part of each device; date; repeat; frames: "rendered" or the data set's name;
-        configurations: a list in the order of the arguments, see `summarize`.
+        comparing their neighbours); versions (the inference library's is part of each device); date; repeat; frames:
+        "rendered" or the data set's name; configurations: a list in the order of the arguments, see `summarize`.
 
     Raises:
         EngineError: an engine cannot be read or fitted.
