@@ -1,3 +1,3 @@
-"""Real-time semantic segmentation for ROS 2: ESeg-Lite engines, the node that runs them, the trainer that makes them."""
+"""Real-time semantic segmentation for ROS 2: ESeg-Lite engines, the node that runs them, their trainer."""
 
 __version__ = "0.1.0"
