@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from eseg_ros.engine.manifest import EngineManifest
 from eseg_ros.runtime.geometry import place
+from eseg_ros.runtime.paint import Painter
 from eseg_ros.runtime.types import Image8, Outputs
 
 FloatArray = npt.NDArray[np.float32]
@@ -43,7 +44,7 @@ class Postprocessor:
 
     def __init__(self, manifest: EngineManifest) -> None:
         self._input = manifest.input
-        self._colors = np.ascontiguousarray(manifest.classes.color_table()[:, ::-1])[:, None]  # (256, 1, 3) BGR
+        self._painter = Painter(manifest.classes)
 
     def __call__(
         self, logits: FloatArray, image: Image8, outputs: Outputs
@@ -69,10 +70,9 @@ class Postprocessor:
             mask[confidence < 255 * outputs.confidence_threshold] = UNDECIDED_ID
         color_mask = overlay = None
         if outputs.color_mask or outputs.overlay:
-            color_mask = cv2.applyColorMap(mask, self._colors)
-        if outputs.overlay:
-            alpha = outputs.overlay_alpha
-            overlay = cv2.addWeighted(image, 1 - alpha, color_mask, alpha, 0)
+            color_mask = self._painter.color_mask(mask)
+            if outputs.overlay:
+                overlay = self._painter.overlay(image, color_mask, outputs.overlay_alpha)
         return (
             mask,
             color_mask if outputs.color_mask else None,
@@ -161,7 +161,7 @@ def segment(
 def _finite(logits: FloatArray) -> FloatArray:
     """The logits as contiguous float32 with NaN as the least value; a copy only where needed."""
     logits = np.ascontiguousarray(logits, np.float32)
-    if np.isfinite(logits.sum()):
+    if np.isfinite(logits).all():
         return logits
     return np.nan_to_num(logits, nan=-LARGEST_LOGIT, posinf=LARGEST_LOGIT, neginf=-LARGEST_LOGIT)
 

@@ -1,0 +1,223 @@
+"""The mask is that of upsampling everything and taking the argmax, at any size; PyTorch is the reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eseg_ros.engine.manifest import EngineManifest, InputSpec, OutputSpec
+from eseg_ros.labels import CAMVID, ClassSet
+from eseg_ros.runtime.geometry import place
+from eseg_ros.runtime.postprocess import UNDECIDED_ID, Postprocessor
+from eseg_ros.runtime.types import Image8, Outputs
+
+Floats = npt.NDArray[np.float32]
+
+
+def manifest_of(logits: Floats, *, stride: int = 8, resize: str = "stretch") -> EngineManifest:
+    """The manifest of an engine that gives such logits."""
+    classes, height, width = logits.shape
+    names = tuple(f"class {index}" for index in range(classes))
+    spec = InputSpec("i", max(64, width * stride), max(64, height * stride), (0, 0, 0), (1, 1, 1), resize=resize)
+    return EngineManifest(
+        name="engine",
+        model="model",
+        classes=ClassSet("set", names, tuple((index, 255 - index, 7) for index in range(classes))),
+        input=spec,
+        output=OutputSpec("o", stride, width, height),
+        precision="fp32",
+        onnx_file="engine.onnx",
+        onnx_sha256="",
+        opset=18,
+    )
+
+
+def mask_of(logits: Floats, size: tuple[int, int], outputs: Outputs | None = None, resize: str = "stretch") -> Image8:
+    """The mask at `size` (height, width)."""
+    image = np.zeros((*size, 3), np.uint8)
+    return Postprocessor(manifest_of(logits, resize=resize))(logits, image, outputs or Outputs())[0]
+
+
+def upsampled(logits: Floats, size: tuple[int, int]) -> torch.Tensor:
+    """(C, H, W), by PyTorch."""
+    return torch.nn.functional.interpolate(
+        torch.from_numpy(logits)[None], size=size, mode="bilinear", align_corners=False
+    )[0]
+
+
+def assert_same_but_for_ties(mask: Image8, planes: torch.Tensor) -> None:
+    """Where the mask differs from the argmax, the class it gives is as good."""
+    expected = planes.argmax(0)
+    chosen = planes.gather(0, torch.from_numpy(mask.astype(np.int64))[None])[0]
+    differs = torch.from_numpy(mask) != expected
+    assert (planes.amax(0) - chosen)[differs].lt(1e-4).all()
+    assert differs.float().mean() < 1e-3
+
+
+def blobs(classes: int, height: int, width: int, seed: int = 0) -> Floats:
+    """Scores that vary over the image as a network's do: regions, with noise at their edges."""
+    coarse = torch.randn(1, classes, 3, 4, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[0].numpy() * 6
+    noise = np.random.default_rng(seed).normal(size=smooth.shape).astype(np.float32)
+    return np.ascontiguousarray(smooth + noise)
+
+
+@pytest.mark.parametrize(
+    ("grid", "size"),
+    [
+        ((8, 16), (64, 128)),
+        ((45, 60), (360, 480)),
+        ((45, 60), (361, 479)),
+        ((8, 16), (67, 1001)),
+        ((8, 16), (5, 7)),
+        ((8, 16), (8, 16)),
+        ((8, 16), (200, 3)),
+        ((8, 16), (1, 1)),
+        ((1, 16), (8, 128)),
+        ((8, 1), (64, 8)),
+        ((1, 1), (9, 9)),
+        ((2, 2), (480, 640)),
+    ],
+    ids=str,
+)
+def test_the_mask_is_pytorchs(grid: tuple[int, int], size: tuple[int, int]) -> None:
+    logits = blobs(11, *grid)
+    assert_same_but_for_ties(mask_of(logits, size), upsampled(logits, size))
+
+
+@pytest.mark.parametrize("classes", [2, 19, 150])
+def test_from_2_to_150_classes(classes: int) -> None:
+    logits = blobs(classes, 12, 20)
+    assert_same_but_for_ties(mask_of(logits, (96, 160)), upsampled(logits, (96, 160)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    classes=st.integers(2, 30),
+    grid=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    spread=st.sampled_from([0.1, 3.0, 70.0]),
+    seed=st.integers(0, 2**16),
+)
+def test_noise_of_any_size_gives_pytorchs_mask(
+    classes: int, grid: tuple[int, int], size: tuple[int, int], spread: float, seed: int
+) -> None:
+    logits = np.random.default_rng(seed).normal(size=(classes, *grid)).astype(np.float32) * np.float32(spread)
+    planes = upsampled(logits, size)
+    mask = torch.from_numpy(mask_of(logits, size).astype(np.int64))
+    given_up = planes.amax(0) - planes.gather(0, mask[None])[0]
+    assert given_up.max() < 2e-5 * max(1.0, spread)
+
+
+def test_ties_go_to_the_lowest_id() -> None:
+    logits = blobs(5, 8, 8)
+    doubled = np.concatenate([logits, logits])
+    assert mask_of(doubled, (64, 64)).max() < 5
+    assert not mask_of(np.zeros((4, 8, 8), np.float32), (64, 64)).any()
+
+
+def test_a_nan_never_wins_and_does_not_spread() -> None:
+    logits = blobs(6, 8, 8)
+    without = logits.copy()
+    without[2] = -1e30
+    logits[2] = np.nan
+    np.testing.assert_array_equal(mask_of(logits, (64, 64)), mask_of(without, (64, 64)))
+
+
+def test_where_all_classes_are_nan_the_mask_is_0() -> None:
+    assert not mask_of(np.full((6, 8, 8), np.nan, np.float32), (64, 64)).any()
+
+
+def test_infinite_logits_win_and_lose_as_large_ones_do() -> None:
+    logits = blobs(6, 8, 8)
+    logits[4, :, :4], logits[3] = np.inf, -np.inf
+    finite = np.nan_to_num(logits, posinf=1e30, neginf=-1e30)
+    np.testing.assert_array_equal(mask_of(logits, (64, 64)), mask_of(finite, (64, 64)))
+
+
+@pytest.mark.parametrize("size", [(40, 160), (120, 60), (33, 97)], ids=["wide", "tall", "odd"])
+def test_under_letterbox_the_mask_is_cut_out_of_the_inputs_mask(size: tuple[int, int]) -> None:
+    logits = blobs(7, 8, 12)
+    spec = manifest_of(logits, resize="letterbox").input
+    placed = place((size[1], size[0]), spec)
+    mask = mask_of(logits, size, resize="letterbox")
+    # PyTorch samples [-1, 1] over the outer edges, as the input's rectangle is given here.
+    y = (placed.top + (torch.arange(size[0]) + 0.5) * placed.height / size[0]) / spec.height * 2 - 1
+    x = (placed.left + (torch.arange(size[1]) + 0.5) * placed.width / size[1]) / spec.width * 2 - 1
+    grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None]
+    planes = torch.nn.functional.grid_sample(
+        torch.from_numpy(logits)[None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    )[0]
+    assert_same_but_for_ties(mask, planes)
+
+
+def test_one_postprocessor_serves_images_of_several_sizes() -> None:
+    logits = blobs(7, 8, 12)
+    postprocess = Postprocessor(manifest_of(logits))
+    for size in ((64, 96), (10, 20), (64, 96)):
+        mask = postprocess(logits, np.zeros((*size, 3), np.uint8), Outputs())[0]
+        np.testing.assert_array_equal(mask, mask_of(logits, size))
+
+
+def test_only_what_is_asked_for_is_made() -> None:
+    logits = blobs(7, 8, 12)
+    _, color_mask, overlay, confidence = Postprocessor(manifest_of(logits))(
+        logits, np.zeros((64, 96, 3), np.uint8), Outputs()
+    )
+    assert color_mask is overlay is confidence is None
+
+
+def test_the_color_mask_has_the_palettes_colors_as_bgr() -> None:
+    logits = blobs(11, 8, 12)
+    postprocess = Postprocessor(replace(manifest_of(logits), classes=CAMVID))
+    mask, color_mask, *_ = postprocess(logits, np.zeros((64, 96, 3), np.uint8), Outputs(color_mask=True))
+    np.testing.assert_array_equal(color_mask, np.array(CAMVID.palette, np.uint8)[mask][..., ::-1])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_the_overlay_blends_the_color_mask_into_the_image(alpha: float) -> None:
+    logits = blobs(11, 8, 12)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    outputs = Outputs(color_mask=True, overlay=True, overlay_alpha=alpha)
+    _, color_mask, overlay, _ = Postprocessor(manifest_of(logits))(logits, image, outputs)
+    assert color_mask is not None
+    assert overlay is not None
+    np.testing.assert_allclose(overlay, alpha * color_mask + (1 - alpha) * image, atol=0.51)
+
+
+@pytest.mark.parametrize("spread", [0.05, 1.0, 10.0])
+def test_the_confidence_is_the_winners_softmax_probability_within_a_level(spread: float) -> None:
+    logits = blobs(19, 8, 12) * np.float32(spread)
+    image = np.zeros((67, 93, 3), np.uint8)
+    confidence = Postprocessor(manifest_of(logits))(logits, image, Outputs(confidence=True))[3]
+    assert confidence is not None
+    expected = upsampled(logits, (67, 93)).softmax(0).amax(0).numpy() * 255
+    assert np.abs(confidence - expected).max() <= 1
+
+
+def test_asking_for_the_confidence_does_not_change_the_mask() -> None:
+    logits = blobs(19, 8, 12)
+    np.testing.assert_array_equal(mask_of(logits, (64, 96), Outputs(confidence=True)), mask_of(logits, (64, 96)))
+
+
+def test_pixels_below_the_confidence_threshold_are_undecided() -> None:
+    logits = blobs(19, 8, 12)
+    image = np.zeros((64, 96, 3), np.uint8)
+    outputs = Outputs(confidence=True, confidence_threshold=0.6)
+    mask, _, _, confidence = Postprocessor(manifest_of(logits))(logits, image, outputs)
+    assert confidence is not None
+    decided = confidence >= 0.6 * 255
+    assert 0.1 < decided.mean() < 0.9
+    np.testing.assert_array_equal(mask, np.where(decided, mask_of(logits, (64, 96)), UNDECIDED_ID))
+
+
+def test_a_threshold_alone_gives_no_confidence() -> None:
+    logits = blobs(19, 8, 12)
+    image = np.zeros((64, 96, 3), np.uint8)
+    assert Postprocessor(manifest_of(logits))(logits, image, Outputs(confidence_threshold=0.6))[3] is None
