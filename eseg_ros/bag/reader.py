@@ -16,6 +16,7 @@ from rosbags.rosbag2 import Reader, ReaderError
 
 from eseg_ros.bag.writer import COMPRESSED_IMAGE, IMAGE, TYPESTORE
 from eseg_ros.errors import BagError
+from eseg_ros.runtime.image import compressed_encoding
 from eseg_ros.runtime.types import Frame, Image8
 
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
@@ -190,11 +191,6 @@ def mono8_pixels(frame: Frame) -> Image8:
             "expected class ids as mono8"
         )
     return np.frombuffer(frame.data, np.uint8).reshape(frame.height, frame.step)[:, : frame.width]
-
-
-def compressed_encoding(image_format: str) -> str:
-    """ "png" or "jpeg" by a CompressedImage's `format`; image_transport writes it as "bgr8; jpeg compressed bgr8"."""
-    return "png" if "png" in image_format.lower() else "jpeg"
 
 
 def stamp_of(data: bytes) -> int:

@@ -18,6 +18,7 @@ from eseg_ros.evaluation.metrics import ConfusionMatrix
 from eseg_ros.evaluation.report import Panel
 from eseg_ros.evaluation.video import VideoWriter
 from eseg_ros.runtime.image import decode
+from eseg_ros.runtime.paint import Painter
 from eseg_ros.runtime.types import Frame, Image8
 
 PANELS = 4
@@ -113,7 +114,7 @@ class Review:
         self.video: Path | None = None
         self._video_stem, self._rate_hz = video, rate_hz
         self._writer: VideoWriter | None = None
-        self._palette = np.ascontiguousarray(manifest.classes.color_table()[:, ::-1])[:, None]  # (256, 1, 3) BGR
+        self._painter = Painter(manifest.classes)
         self._stack = ExitStack()
         self._seen = 0
         self._spread = set(np.linspace(0, max(expected - 1, 0), PANELS).round().astype(int).tolist())
@@ -164,8 +165,7 @@ class Review:
 
     def _paint(self, image: Image8, ids: Image8) -> Image8:
         """Class ids over the image in the palette's colours: masks and ground truth alike."""
-        overlay: Image8 = cv2.addWeighted(image, 1 - ALPHA, cv2.applyColorMap(ids, self._palette), ALPHA, 0)
-        return overlay
+        return self._painter.overlay(image, self._painter.color_mask(ids), ALPHA)
 
     def _film(self, image: Image8, overlay: Image8) -> None:
         height, width = image.shape[:2]

@@ -10,6 +10,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from eseg_ros.engine.manifest import EngineManifest
+from eseg_ros.runtime.image import compressed_encoding
 from eseg_ros.runtime.types import Frame, Image8
 
 _NS_PER_S = 1_000_000_000
@@ -51,20 +52,6 @@ def frame_from_compressed(message: CompressedImage) -> Frame:
         stamp_ns=stamp_to_ns(message.header.stamp),
         frame_id=message.header.frame_id,
     )
-
-
-def compressed_encoding(image_format: str) -> str:
-    """ "jpeg" or "png" for the formats that cameras and image_transport write, e.g. "rgb8; jpeg compressed bgr8".
-
-    Any other format comes back as it is, for the decoder to refuse by name; so does compressedDepth, which puts a
-    header before its PNG.
-    """
-    words = image_format.lower()
-    if "compresseddepth" in words:
-        return image_format
-    if "jpeg" in words or "jpg" in words:
-        return "jpeg"
-    return "png" if "png" in words else image_format
 
 
 def image_message(pixels: Image8, encoding: str, stamp_ns: int, frame_id: str) -> Image:

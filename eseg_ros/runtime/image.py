@@ -142,3 +142,17 @@ def _is_whole_jpeg(data: bytes) -> bool:
             return data.find(_END_OF_IMAGE, position) >= 0
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return False
+
+
+def compressed_encoding(image_format: str) -> str:
+    """ "jpeg" or "png" for the formats that cameras and image_transport write, e.g. "rgb8; jpeg compressed bgr8".
+
+    Any other format comes back as it is, for the decoder to refuse by name; so does compressedDepth, which puts a
+    header before its PNG.
+    """
+    words = image_format.lower()
+    if "compresseddepth" in words:
+        return image_format
+    if "jpeg" in words or "jpg" in words:
+        return "jpeg"
+    return "png" if "png" in words else image_format

@@ -10,7 +10,6 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from eseg_ros.engine.manifest import load_engine
 from eseg_ros.node.messages import (
-    compressed_encoding,
     frame_from_compressed,
     frame_from_image,
     image_message,
@@ -18,6 +17,7 @@ from eseg_ros.node.messages import (
     ns_to_stamp,
     stamp_to_ns,
 )
+from eseg_ros.runtime.image import compressed_encoding
 
 
 @pytest.mark.parametrize(("sec", "nanosec"), [(0, 0), (0, 1), (1_700_000_000, 999_999_999), (2**31 - 1, 0), (-1, 5)])
