@@ -20,6 +20,7 @@ from eseg_ros.engine.manifest import (
     InputSpec,
     OutputSpec,
     load_engine,
+    portable_path,
     write_atomically,
     write_manifest,
 )
@@ -243,22 +244,22 @@ def _rebuild(manifest: EngineManifest, path: Path) -> Eseg:
 
 
 def _training_of(record: TrainingRecord) -> dict[str, Any]:
-    """How the weights came about, without the paths of the machine that trained them."""
+    """How the weights came about, without the folders of the machine that trained them."""
     recipe = {key: value for key, value in record.config.items() if key != "out"}
     return {
-        "recipe": _without_folders(recipe),
+        "recipe": _portable(recipe),
         "epochs": record.epochs,
         "validation_miou": {name: score for name, score in record.scores.items() if name.endswith("/miou")},
         "torch": record.torch_version,
     }
 
 
-def _without_folders(value: Any) -> Any:
+def _portable(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: Path(item).name if key in ("root", "init_from") and item else _without_folders(item)
+            key: portable_path(Path(item)) if key in ("root", "init_from") and item else _portable(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_without_folders(item) for item in value]
+        return [_portable(item) for item in value]
     return value

@@ -232,6 +232,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def portable_path(path: Path) -> str:
+    """A path as it may stand in a manifest, which travels: a relative one as it is, of an absolute one the name only."""
+    return path.name if path.is_absolute() else str(path)
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()

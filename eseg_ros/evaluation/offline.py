@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eseg_ros.engine.manifest import load_engine, write_manifest
+from eseg_ros.engine.manifest import load_engine, portable_path, write_manifest
 from eseg_ros.errors import FrameError
 from eseg_ros.evaluation.dataset import DatasetError, Sample, list_samples, read_frame, read_label
 from eseg_ros.evaluation.metrics import ConfusionMatrix
@@ -54,6 +54,7 @@ def evaluate(engine_path: Path, root: Path, split: str, runtime: str = "auto", t
             "engine": manifest.name,
             "engine_sha256": manifest.onnx_sha256,
             "data": f"{root.resolve().name}/{split}",
+            "root": str(root),
             "runtime": used.name,
             "device": used.device,
             "precision": manifest.precision,
@@ -64,15 +65,16 @@ def evaluate(engine_path: Path, root: Path, split: str, runtime: str = "auto", t
 def record_scores(engine_path: Path, report: dict[str, Any]) -> Path:
     """Write a report of `evaluate` into the engine's manifest, under its data set's name; returns the manifest's path.
 
-    The command there names engine and data set without the folders of this machine: the manifest travels.
+    Paths in the command there are portable: the manifest travels.
 
     Raises:
         EngineError: the engine cannot be read.
     """
     engine = load_engine(engine_path)
-    name, split = report["data"].split("/")
+    split = report["data"].rpartition("/")[2]
     scores = {key: report[key] for key in ("miou", "pixel_accuracy", "per_class_iou", "frames")}
-    scores["command"] = _command(f"{engine.manifest.name}.json", name, split, report["runtime"])
+    root = portable_path(Path(report["root"]))
+    scores["command"] = _command(portable_path(engine_path), root, split, report["runtime"])
     manifest = replace(engine.manifest, scores={**engine.manifest.scores, report["data"]: scores})
     return write_manifest(manifest, engine.onnx.parent)
 

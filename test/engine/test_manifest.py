@@ -13,6 +13,7 @@ from eseg_ros.engine.manifest import (
     OutputSpec,
     load_engine,
     manifest_path_of,
+    portable_path,
     sha256_of,
     write_atomically,
     write_manifest,
@@ -161,3 +162,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write_atomically(path, "text, not bytes")  # type: ignore[arg-type]
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_manifest_keeps_relative_paths_and_of_absolute_ones_the_name() -> None:
+    assert portable_path(Path("../shared/camvid")) == "../shared/camvid"
+    assert portable_path(Path("/home/somebody/camvid")) == "camvid"
