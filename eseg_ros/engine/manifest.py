@@ -233,7 +233,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def portable_path(path: Path) -> str:
-    """A path as it may stand in a manifest, which travels: a relative one as it is, of an absolute one the name only."""
+    """A path as it may stand in a manifest, which travels: relative ones as they are, of absolute ones the name."""
     return path.name if path.is_absolute() else str(path)
 
 
