@@ -37,7 +37,7 @@ BEHIND = 14.0
 """Metres behind the camera where something long may still reach into the picture."""
 SPEED = 8.0
 """Speed of the camera and of the traffic in its lane, m/s."""
-THINNEST = 4.5 / 480
+THINNEST = 9 / 480
 """Share of the image's width below which posts and people are left out: what no network and no eye can name."""
 
 
