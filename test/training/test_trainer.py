@@ -32,10 +32,10 @@ def log_of(config: TrainConfig) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
-    """A run of twelve epochs in bf16, done."""
+    """A run of 24 epochs in bf16, done."""
     config = load_config(
         Path(__file__).parents[2] / "config" / "train" / "smoke.yaml",
-        [f"data.root={dataset}", f"out={tmp_path_factory.mktemp('runs')}", "epochs=12", "validate_every=6",
+        [f"data.root={dataset}", f"out={tmp_path_factory.mktemp('runs')}", "epochs=24", "validate_every=6",
          "data.batch_size=4", "optimizer.lr=3e-3", "augment.hue=0"],
     )  # fmt: skip
     train(config)
@@ -45,7 +45,7 @@ def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainCo
 @pytest.mark.slow
 def test_a_run_learns(finished: TrainConfig) -> None:
     log = log_of(finished)
-    assert [entry["epoch"] for entry in log] == list(range(1, 13))
+    assert [entry["epoch"] for entry in log] == list(range(1, 25))
     assert log[-1]["loss"] < 0.6 * log[0]["loss"]
 
 
@@ -76,7 +76,7 @@ def test_what_is_exported_is_the_average_not_the_last_step(finished: TrainConfig
     state = read_checkpoint(path)["state_dict"]
     net, record = load_for_export(path)
     exported = net.state_dict()
-    assert record.epochs == 12
+    assert record.epochs == 24
     assert all(torch.equal(exported[name], state[f"ema.{name}"]) for name in exported)
     assert any(not torch.equal(exported[name], state[f"net.{name}"]) for name in exported)
 
