@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from eseg_ros.arguments import image_size, positive_float, positive_int
+
 STORAGES = ("mcap", "sqlite3")
 
 
@@ -43,22 +45,6 @@ def add_play_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive_float(text: str) -> float:
-    """A number above 0, for argparse."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def positive_int(text: str) -> int:
-    """A whole number above 0, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return value
-
-
 def _add_create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, metavar="OUT", help="the new bag's folder")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="image files, played by name")
@@ -74,7 +60,7 @@ def _add_render(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="another seed is another street (0)")
     parser.add_argument("--frames", type=positive_int, default=120, help="length of the drive (120)")
     parser.add_argument("--rate", type=positive_float, default=10.0, metavar="HZ", help="frames a second (10)")
-    parser.add_argument("--size", type=_size, default=(640, 480), metavar="WxH", help="pixels (640x480)")
+    parser.add_argument("--size", type=image_size, default=(640, 480), metavar="WxH", help="pixels (640x480)")
     _add_output_arguments(parser)
     parser.set_defaults(bag_job=_render)
 
@@ -83,13 +69,6 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topic", default="/camera/image_raw", help="images (/camera/image_raw)")
     parser.add_argument("--label-topic", default="/camera/label", help="labels, mono8 (/camera/label)")
     parser.add_argument("--format", choices=STORAGES, default=STORAGES[0], help="storage (mcap)")
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, separator, height = text.partition("x")
-    if not separator:
-        raise argparse.ArgumentTypeError(f"{text} is not a size like 640x480")
-    return positive_int(width), positive_int(height)
 
 
 def _create(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from eseg_ros.arguments import engine_size
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
@@ -18,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
         "--size",
-        type=parse_size,
+        type=engine_size,
         metavar="WIDTHxHEIGHT",
         help="input size, pixels; default for a checkpoint: the crop it was trained on",
     )
@@ -47,15 +49,3 @@ def run(args: argparse.Namespace) -> int:
         f"Measure it: eseg evaluate --engine {path} --data ROOT --split val --write-manifest"
     )
     return 0
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """ "480x360" as (480, 360).
-
-    Raises:
-        argparse.ArgumentTypeError: not two numbers of at least 64.
-    """
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 64):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; expected WIDTHxHEIGHT in pixels, at least 64x64")
-    return int(width), int(height)

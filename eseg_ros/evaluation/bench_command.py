@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from eseg_ros.engine.export_command import parse_size
+from eseg_ros.arguments import engine_size
 
 DEFAULT_FOLDER = Path("engines")
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=parse_size,
+        type=engine_size,
         nargs="+",
         default=[],
         metavar="WIDTHxHEIGHT",
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeat", type=int, default=10, metavar="N", help="rounds of 8 frames; default: %(default)s")
     parser.add_argument("--threads", type=int, default=0, help="of the inference library; 0, the default: its choice")
     parser.add_argument(
-        "--camera", type=parse_size, metavar="WIDTHxHEIGHT", help="size of the frames; default: each engine's input"
+        "--camera", type=engine_size, metavar="WIDTHxHEIGHT", help="size of the frames; default: each engine's input"
     )
     parser.add_argument("--data", type=Path, metavar="ROOT", help="use frames of ROOT/val; default: rendered frames")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all numbers there")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from eseg_ros.bag.command import positive_int
+from eseg_ros.arguments import positive_int
 
 DEFAULT_ENGINE = "eseg_lite_s_street"
 RENDERED_FRAMES = 120

@@ -27,7 +27,7 @@ _MALLOC_SETTINGS = {  # glibc's malloc.h
 def keep_freed_memory() -> None:
     """Let glibc reuse the memory of images instead of handing it back and faulting its pages in anew each frame.
 
-    Took a 6 MB message's way from 16.9 to 5.8 ms. Does nothing where there is no glibc.
+    Does nothing where there is no glibc.
     """
     if sys.platform != "linux":
         return

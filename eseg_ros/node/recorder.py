@@ -27,7 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from tqdm import tqdm
 
-from eseg_ros.bag.command import positive_float, positive_int
+from eseg_ros.arguments import positive_float, positive_int
 from eseg_ros.bag.reader import BagReader, stamp_of
 from eseg_ros.bag.writer import IMAGE, BagWriter
 from eseg_ros.errors import EsegError

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from eseg_ros.arguments import image_size
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -13,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", required=True, help="e.g. train or val; becomes ROOT/SPLIT/images and labels")
     parser.add_argument("--frames", type=int, required=True, help="number of frames, each of a street of its own")
     parser.add_argument("--seed", type=int, default=0, help="chooses all frames (default: %(default)s)")
-    parser.add_argument("--size", type=_size, default=(480, 360), metavar="WxH", help="pixels (default: 480x360)")
+    parser.add_argument("--size", type=image_size, default=(480, 360), metavar="WxH", help="pixels (default: 480x360)")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")
 
 
@@ -28,10 +30,3 @@ def run(args: argparse.Namespace) -> int:
         print(f"eseg data render: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, separator, height = text.partition("x")
-    if not separator or not width.isdigit() or not height.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write it as WIDTHxHEIGHT, e.g. 480x360")
-    return int(width), int(height)

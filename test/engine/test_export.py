@@ -12,6 +12,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from eseg_ros.arguments import engine_size
 from eseg_ros.engine import export_command
 from eseg_ros.engine.export import export_checkpoint, resize_engine
 from eseg_ros.engine.manifest import load_engine
@@ -207,4 +208,4 @@ def test_the_command_asks_for_the_size_to_fit_an_engine_to(engine: Path) -> None
 @pytest.mark.parametrize("text", ["480", "480x", "x360", "480*360", "63x360", "-480x360"])
 def test_a_size_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="WIDTHxHEIGHT"):
-        export_command.parse_size(text)
+        engine_size(text)
