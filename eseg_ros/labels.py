@@ -62,6 +62,19 @@ class ClassSet:
         return table
 
 
+@dataclass(frozen=True, slots=True)
+class Relabeling:
+    """Classes merged or dropped after the argmax.
+
+    Attributes:
+        ids: the new id of each of the engine's ids, 256 bytes; a dropped class becomes the ignored id.
+        classes: what the new ids mean.
+    """
+
+    ids: bytes
+    classes: ClassSet
+
+
 CAMVID = ClassSet(
     name="camvid",
     names=(

@@ -71,7 +71,7 @@ def export_checkpoint(
         checkpoint: written by `eseg train`.
         name: the engine's name.
         folder: gets NAME.onnx and NAME.json; existing ones are replaced.
-        size: the engine's input; without it, the crop that the network was trained on.
+        size: the engine's input; without it, the frame size of the recipe (`data.size`), else its crop.
         data: data set whose `val` frames the parity is checked on; without it, rendered frames.
 
     Returns:
@@ -88,8 +88,8 @@ def export_checkpoint(
 
     reference, record = load_for_export(checkpoint)
     assert isinstance(reference, Eseg)
-    crop_height, crop_width = record.config["augment"]["crop"]
-    width, height = size or (crop_width, crop_height)
+    trained_height, trained_width = record.config["data"].get("size") or record.config["augment"]["crop"]
+    width, height = size or (trained_width, trained_height)
     network = _Network(
         reference=reference,
         deployed=reference.deploy(),

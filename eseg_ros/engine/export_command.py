@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=engine_size,
         metavar="WIDTHxHEIGHT",
-        help="input size, pixels; default for a checkpoint: the crop it was trained on",
+        help="input size, pixels; default for a checkpoint: the size it was trained for",
     )
     parser.add_argument(
         "--data", type=Path, metavar="ROOT", help="compare with PyTorch on ROOT/val; default: on rendered frames"

@@ -183,15 +183,15 @@ def _walking(look: Look, stride: float, swing: float) -> list[Limb]:
         knee = (0.44 * sin(angle) + 0.3 * lift, side * 0.1, 0.9 - 0.44 * cos(angle))
         back = angle - 1.6 * lift
         foot = (knee[0] + 0.42 * sin(back), side * 0.1, max(0.07, knee[2] - 0.42 * cos(back)))
-        limbs.append((hip, knee, 0.105, 0.08, look.trousers))
-        limbs.append((knee, foot, 0.08, 0.06, look.trousers))
+        limbs.append((hip, knee, 0.125, 0.1, look.trousers))
+        limbs.append((knee, foot, 0.1, 0.085, look.trousers))
         limbs.append((foot, (foot[0] + 0.15, foot[1], foot[2] - 0.01), 0.06, 0.05, shoes))
         arm = -0.8 * angle
         shoulder = (0.0, side * 0.22, 1.4)
         elbow = (0.3 * sin(arm), side * 0.26, 1.4 - 0.3 * cos(arm))
         hand = (elbow[0] + 0.26 * sin(arm + 0.3), side * 0.25, elbow[2] - 0.26 * cos(arm + 0.3))
-        limbs.append((shoulder, elbow, 0.07, 0.06, look.top))
-        limbs.append((elbow, hand, 0.06, 0.05, look.top))
+        limbs.append((shoulder, elbow, 0.085, 0.075, look.top))
+        limbs.append((elbow, hand, 0.075, 0.065, look.top))
         limbs.append((hand, hand, 0.05, 0.05, look.skin))
     limbs.append(((0.0, 0.0, 0.95), (0.0, 0.0, 1.34), 0.155, 0.2, look.top))
     if look.coat:
@@ -214,7 +214,7 @@ def _riding(look: Look, helmet: Color, turn: float) -> list[Limb]:
         elbow = (0.28, side * 0.26, 1.2)
         hand = (0.46, side * 0.25, 1.08)
         limbs.append(((shoulder[0], side * 0.19, shoulder[2]), elbow, 0.07, 0.06, look.top))
-        limbs.append((elbow, hand, 0.06, 0.05, look.top))
+        limbs.append((elbow, hand, 0.075, 0.065, look.top))
     limbs.append((hip, shoulder, 0.165, 0.195, look.top))
     if look.bag:
         limbs.append(((-0.2, 0.0, 1.2), (-0.02, 0.0, 1.46), 0.14, 0.14, look.bag))

@@ -37,7 +37,7 @@ BEHIND = 14.0
 """Metres behind the camera where something long may still reach into the picture."""
 SPEED = 8.0
 """Speed of the camera and of the traffic in its lane, m/s."""
-THINNEST = 9 / 480
+THINNEST = 10 / 480
 """Share of the image's width below which posts and people are left out: what no network and no eye can name."""
 
 
@@ -105,8 +105,10 @@ class Scene:
         for post in self.posts:
             radius = post.radius if isinstance(post, LampPost) else POST
             placed.append((post.s, min(45.0, reach * 2.3 * radius), post))
-        placed += [(person.station(time), min(42.0, reach * 0.5), person) for person in self.people]
-        placed += [(vehicle.station(time), 75.0, vehicle) for vehicle in self.vehicles]
+        for person in self.people:
+            width = 0.6 if isinstance(person, Cyclist) else 0.36
+            placed.append((person.station(time), reach * width, person))
+        placed += [(vehicle.station(time), 65.0, vehicle) for vehicle in self.vehicles]
         visible = [(s, thing) for s, furthest, thing in placed if here - 4 < s < here + furthest]
         return sorted(visible, key=lambda entry: entry[0], reverse=True)
 
@@ -224,15 +226,15 @@ def _pedestrians(rng: np.random.Generator, street: Street, end: float, crossings
     people = []
     for side in (-1, 1):
         kerb = street.kerb(side)
-        for s in np.arange(rng.uniform(-8, 0), end, rng.uniform(4.5, 8)):
-            d = side * rng.uniform(kerb + 0.9, kerb + 2.4)
+        for s in np.arange(rng.uniform(-8, 0), end, rng.uniform(5, 9)):
+            d = side * rng.uniform(kerb + 0.6, kerb + 1.8)
             first = random_pedestrian(rng, float(s + rng.uniform(-2, 2)), d)
             people.append(first)
-            if rng.random() < 0.3:  # a companion at the same pace
+            if rng.random() < 0.2:  # a companion at the same pace
                 other = random_pedestrian(rng, first.s + rng.uniform(-0.3, 0.3), d + side * 0.65)
                 people.append(replace(other, speed=first.speed, heading=first.heading))
         for s in crossings:
-            for _ in range(int(rng.integers(0, 4))):
+            for _ in range(int(rng.integers(0, 2))):
                 place = s + rng.uniform(0.0, 2.6)
                 waiting = random_pedestrian(rng, place, side * (kerb + rng.uniform(0.2, 0.9)))
                 people.append(replace(waiting, speed=0.0, heading=-side * pi / 2 + rng.uniform(-0.5, 0.5)))
@@ -247,7 +249,7 @@ def _cyclists(rng: np.random.Generator, street: Street, end: float) -> list[Cycl
         speed = rng.uniform(3.5, 6.5) * (1 if ahead else -1)
         d = side * (street.lane + street.cycle / 2)
         start, stop = (-45.0, end) if ahead else (0.0, end + 60)
-        for s in np.arange(start, stop, rng.uniform(13, 20)):
+        for s in np.arange(start, stop, rng.uniform(12, 18)):
             if rng.random() < 0.9:
                 riders.append(random_cyclist(rng, float(s + rng.uniform(-3, 3)), d, speed, 0.0 if ahead else pi))
         for s in np.arange(rng.uniform(0, 50), end, rng.uniform(35, 70)):
@@ -293,7 +295,7 @@ def _rails(rng: np.random.Generator, street: Street, end: float) -> list[Fence]:
         while s < end:
             length = rng.uniform(6, 16)
             rails += random_fences(rng, s, s + length, side * (street.kerb(side) + 0.25), ("railing",))
-            s += length + rng.uniform(20, 60)
+            s += length + rng.uniform(40, 100)
     return rails
 
 

@@ -123,7 +123,7 @@ def fence_panel(rng: np.random.Generator, style: str, width: int, height: int) -
     sheet = np.zeros((height, width, 3), np.uint8)
     if style == "railing":
         for x in range(1, width, 4):
-            sheet[:, x : x + 2] = metal
+            sheet[:, x : x + 3] = metal
         for y in (0, height - 5):
             sheet[y : y + 3] = metal
         sheet[:, :: int(rng.integers(36, 50))] = metal

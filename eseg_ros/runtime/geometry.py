@@ -29,3 +29,9 @@ def place(image_size: tuple[int, int], spec: InputSpec) -> Placement:
     placed_width = max(1, round(width * scale))
     placed_height = max(1, round(height * scale))
     return Placement((spec.width - placed_width) // 2, (spec.height - placed_height) // 2, placed_width, placed_height)
+
+
+def scaled_size(image_size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(width, height) of the outputs for an image of `image_size` (width, height); at least one pixel each way."""
+    width, height = image_size
+    return max(1, round(width * scale)), max(1, round(height * scale))

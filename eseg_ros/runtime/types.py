@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eseg_ros.engine.manifest import EngineManifest
+from eseg_ros.labels import Relabeling
 
 Image8 = npt.NDArray[np.uint8]
 
@@ -48,6 +49,8 @@ class Outputs:
         confidence: softmax probability of the winning class.
         overlay_alpha: weight of the color mask in the overlay, 0 to 1.
         confidence_threshold: pixels whose confidence lies below become 255 in the mask, 0 (off) to 1.
+        scale: size of the mask and of all pictures as a share of the camera image's, see `geometry.scaled_size`.
+        relabeling: classes merged or dropped after the argmax; None keeps the engine's.
     """
 
     color_mask: bool = False
@@ -55,6 +58,8 @@ class Outputs:
     confidence: bool = False
     overlay_alpha: float = 0.5
     confidence_threshold: float = 0.0
+    scale: float = 1.0
+    relabeling: Relabeling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class Result:
     """What came of one frame.
 
     Attributes:
-        mask: (H, W) uint8 class ids at the camera's resolution; 255 = below the confidence threshold.
+        mask: (H, W) uint8 class ids at the camera's resolution times `Outputs.scale`; 255 = below the confidence threshold.
         color_mask: (H, W, 3) uint8 BGR, if asked for.
         overlay: (H, W, 3) uint8 BGR, if asked for.
         confidence: (H, W) uint8, 255 = certain, if asked for.

@@ -24,6 +24,7 @@ def augment(
     rng: np.random.Generator,
     pad_color: tuple[float, float, float],
     ignore_id: int,
+    size: tuple[int, int] | None = None,
 ) -> tuple[Image, Image]:
     """A randomly changed crop of a frame and, in exact alignment, of its label.
 
@@ -34,37 +35,41 @@ def augment(
         rng: source of everything random.
         pad_color: RGB, 0..255, of pixels outside the frame.
         ignore_id: label of pixels outside the frame.
+        size: (height, width) the frame has at scale 1; its own unless given.
 
     Returns:
         image (*config.crop, 3) uint8 RGB and label config.crop uint8.
     """
-    matrix = random_warp(image.shape[:2], config, rng)
-    size = config.crop[::-1]
+    matrix = random_warp(image.shape[:2], config, rng, size)
+    crop = config.crop[::-1]
     nearest = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     linear = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    warped = cv2.warpAffine(image, matrix, size, flags=linear, borderMode=cv2.BORDER_CONSTANT, borderValue=pad_color)
-    label = cv2.warpAffine(label, matrix, size, flags=nearest, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_id)
+    warped = cv2.warpAffine(image, matrix, crop, flags=linear, borderMode=cv2.BORDER_CONSTANT, borderValue=pad_color)
+    label = cv2.warpAffine(label, matrix, crop, flags=nearest, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_id)
     warped = cv2.transform(warped, random_color_matrix(warped, config, rng))
     return _degrade(warped, config, rng), label
 
 
-def random_warp(shape: tuple[int, int], config: AugmentConfig, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def random_warp(
+    shape: tuple[int, int], config: AugmentConfig, rng: np.random.Generator, size: tuple[int, int] | None = None
+) -> npt.NDArray[np.float64]:
     """The (2, 3) matrix from crop pixels to frame pixels: scale, mirror and place of the crop.
 
-    The scale is drawn log-uniformly, so that halving is as likely as doubling. Where the scaled frame is larger than
+    At scale 1 a frame of `shape` (height, width) has the given `size`, or its own. The scale is drawn log-uniformly, so that halving is as likely as doubling. Where the scaled frame is larger than
     the crop, the crop lies wholly inside; where it is smaller, the frame lies wholly inside the crop, anywhere.
     """
     low, high = np.log(config.scale)
     scale = float(np.exp(rng.uniform(low, high)))
-    slack = np.array([scale * n - crop for n, crop in zip(shape, config.crop, strict=True)])  # y, x; crop pixels
+    scales = scale * np.array(size or shape) / shape  # y, x
+    slack = scales * shape - config.crop  # y, x; crop pixels
     top, left = slack * rng.uniform(size=2)
-    if scale == 1.0:  # whole pixels: no needless blur
+    if (scales == 1.0).all():  # whole pixels: no needless blur
         top, left = round(top), round(left)
     # Pixel centers lie at half coordinates: frame = (crop + offset + 0.5) / scale - 0.5.
     matrix = np.array(
         [
-            [1 / scale, 0.0, (left + 0.5) / scale - 0.5],
-            [0.0, 1 / scale, (top + 0.5) / scale - 0.5],
+            [1 / scales[1], 0.0, (left + 0.5) / scales[1] - 0.5],
+            [0.0, 1 / scales[0], (top + 0.5) / scales[0] - 0.5],
         ]
     )
     if rng.random() < config.flip:

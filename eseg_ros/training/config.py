@@ -66,6 +66,8 @@ class DataConfig:
         batch_size: frames a step.
         num_workers: loader processes; 0 loads in the training process.
         cache: keep decoded frames in memory; one of 480x360 with its label takes 0.7 MB.
+        size: (height, width) to which frames are resized before anything else, as the node does for the engine; none
+            keeps each frame's own. Scores are always those of the frame's own size.
         mean: RGB mean of the normalisation, on a 0..1 scale.
         std: RGB standard deviation of the normalisation, on a 0..1 scale.
     """
@@ -76,6 +78,7 @@ class DataConfig:
     batch_size: int = 8
     num_workers: int = 1
     cache: bool = True
+    size: tuple[int, int] | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -203,6 +206,7 @@ class TrainConfig:
             "data.train: every repeat must be above 0": all(s.repeat > 0 for s in self.data.train),
             "data.validate: expected at least one set": len(names) > 0,
             f"data.validate: names must differ, found {names}": len(set(names)) == len(names),
+            "data.size: expected a height and a width of at least 32 pixels": min(self.data.size or (32,)) >= 32,
             "data.std: expected numbers above 0": min(self.data.std) > 0,
             "augment.crop: expected a height and a width of at least 32 pixels": min(self.augment.crop) >= 32,
             "augment.scale: expected 0 < smallest <= largest": 0 < low <= high,

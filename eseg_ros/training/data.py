@@ -142,6 +142,7 @@ class TrainingFrames(Dataset[tuple[Tensor, Tensor]]):
         seed: int,
         pad_color: tuple[float, float, float],
         ignore_id: int,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self._folders = folders
         self._ends = np.cumsum([len(folder) for folder in folders])
@@ -149,13 +150,14 @@ class TrainingFrames(Dataset[tuple[Tensor, Tensor]]):
         self._seed = seed
         self._pad_color = pad_color
         self._ignore_id = ignore_id
+        self._size = size
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
         source = int(np.searchsorted(self._ends, draw.frame, side="right"))
         first = int(self._ends[source - 1]) if source else 0
         image, label = self._folders[source][draw.frame - first]
         rng = np.random.default_rng((self._seed, draw.epoch, draw.position))
-        image, label = augment(image, label, self._config, rng, self._pad_color, self._ignore_id)
+        image, label = augment(image, label, self._config, rng, self._pad_color, self._ignore_id, self._size)
         return torch.from_numpy(image), torch.from_numpy(label)
 
 
@@ -196,16 +198,19 @@ class EpochSampler(Sampler[Draw]):
 
 
 class ValidationFrames(Dataset[tuple[Tensor, Tensor]]):
-    """Frames of one folder as they are: [i] is (image (H, W, 3) uint8 RGB, label (H, W) uint8)."""
+    """Frames of one folder: [i] is (image (h, w, 3) uint8 RGB of `size` or its own, label (H, W) uint8 as it is)."""
 
-    def __init__(self, folder: SegmentationFolder) -> None:
+    def __init__(self, folder: SegmentationFolder, size: tuple[int, int] | None = None) -> None:
         self._folder = folder
+        self._size = size
 
     def __len__(self) -> int:
         return len(self._folder)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image, label = self._folder[index]
+        if self._size:
+            image = cv2.resize(image, self._size[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
         return torch.from_numpy(image), torch.from_numpy(label)
 
 
@@ -220,7 +225,7 @@ def training_loader(config: TrainConfig, epoch: int = 0) -> DataLoader[tuple[Ten
         SegmentationFolder(config.root_of(source), source.split, classes, cache=data.cache) for source in data.train
     ]
     red, green, blue = (255 * mean for mean in data.mean)
-    frames = TrainingFrames(folders, config.augment, config.seed, (red, green, blue), classes.ignore_id)
+    frames = TrainingFrames(folders, config.augment, config.seed, (red, green, blue), classes.ignore_id, data.size)
     sampler = EpochSampler([len(folder) for folder in folders], [s.repeat for s in data.train], config.seed)
     sampler.set_epoch(epoch)
     if len(sampler) < data.batch_size:
@@ -246,7 +251,8 @@ def validation_loaders(config: TrainConfig) -> list[DataLoader[tuple[Tensor, Ten
     return [
         DataLoader(
             ValidationFrames(
-                SegmentationFolder(config.root_of(source), source.split, classes, cache=config.data.cache)
+                SegmentationFolder(config.root_of(source), source.split, classes, cache=config.data.cache),
+                config.data.size,
             ),
             batch_size=1,
         )
