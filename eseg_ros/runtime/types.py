@@ -81,7 +81,8 @@ class Result:
     """What came of one frame.
 
     Attributes:
-        mask: (H, W) uint8 class ids at the camera's resolution times `Outputs.scale`; 255 = below the confidence threshold.
+        mask: (H, W) uint8 class ids at the camera's resolution times `Outputs.scale`; 255 = below the confidence
+            threshold, or of no class.
         color_mask: (H, W, 3) uint8 BGR, if asked for.
         overlay: (H, W, 3) uint8 BGR, if asked for.
         confidence: (H, W) uint8, 255 = certain, if asked for.

@@ -55,8 +55,9 @@ def random_warp(
 ) -> npt.NDArray[np.float64]:
     """The (2, 3) matrix from crop pixels to frame pixels: scale, mirror and place of the crop.
 
-    At scale 1 a frame of `shape` (height, width) has the given `size`, or its own. The scale is drawn log-uniformly, so that halving is as likely as doubling. Where the scaled frame is larger than
-    the crop, the crop lies wholly inside; where it is smaller, the frame lies wholly inside the crop, anywhere.
+    At scale 1 a frame of `shape` (height, width) has the given `size`, or its own. The scale is drawn log-uniformly, so
+    that halving is as likely as doubling. Where the scaled frame is larger than the crop, the crop lies wholly inside;
+    where it is smaller, the frame lies wholly inside the crop, anywhere.
     """
     low, high = np.log(config.scale)
     scale = float(np.exp(rng.uniform(low, high)))

@@ -84,6 +84,14 @@ def test_what_a_shrunk_frame_leaves_free_is_ignored_and_neutral() -> None:
     assert (np.abs(corner - np.array(PAD)).max(1) <= 1).sum() >= 3
 
 
+def test_a_frame_is_seen_at_the_size_asked_for_whatever_its_own() -> None:
+    config = AugmentConfig(crop=(90, 240))
+    matrix = random_warp((120, 160), config, np.random.default_rng(0), size=(90, 240))
+    # The outer corners of the crop are those of the frame; pixel centers lie at half coordinates.
+    np.testing.assert_allclose(matrix @ [-0.5, -0.5, 1.0], [-0.5, -0.5])
+    np.testing.assert_allclose(matrix @ [239.5, 89.5, 1.0], [159.5, 119.5])
+
+
 def test_color_jitter_of_zero_is_the_identity() -> None:
     image, _ = blocky_frame()
     matrix = random_color_matrix(image, AugmentConfig(crop=(32, 32)), np.random.default_rng(0))

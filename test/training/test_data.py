@@ -89,6 +89,13 @@ def test_validation_shows_frames_as_they_are_whatever_their_size(recipe: dict[st
     np.testing.assert_array_equal(label[0].numpy(), raw_label)
 
 
+def test_validation_shows_frames_at_the_engines_size_and_labels_at_their_own(recipe: dict[str, Any]) -> None:
+    recipe["data"]["size"] = [80, 112]
+    image, label = next(iter(validation_loaders(config_from_dict(recipe))[0]))
+    assert image.shape == (1, 80, 112, 3)
+    assert label.shape[1:] != (80, 112)
+
+
 def test_a_label_with_an_unknown_id_is_named(tmp_path: Path) -> None:
     path = tmp_path / "odd.png"
     cv2.imwrite(str(path), np.array([[0, 255, 10, 11, 77]], np.uint8))
