@@ -99,7 +99,11 @@ class Driver(Protocol):
         """Destroy an event."""
 
     def record(self, event: int, stream: int) -> None:
-        """Enqueue the event: it happens when all before it in the stream has."""
+        """Enqueue the event: it happens when all before it in the stream has.
+
+        In a capture it becomes a part of the graph and happens at every launch, with its time (the driver API's
+        CU_EVENT_RECORD_EXTERNAL): that is how the stages of a captured frame are timed.
+        """
 
     def wait(self, stream: int, event: int) -> None:
         """Enqueue a wait: what comes later in the stream starts when the event has happened."""

@@ -49,7 +49,7 @@ class DeviceNetwork(Protocol):
         """
 
     def bind(self, input_address: int, output_address: int) -> None:
-        """Use these tensors from now on. Called once, after `load`; both live until after `close`.
+        """Use these tensors from now on. Called once, after `load`; both live as long as anything is under way.
 
         Raises:
             DeviceError: an address was refused.
