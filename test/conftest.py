@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -135,3 +136,33 @@ def lite_engine(lite_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     from eseg_ros.engine.export import export_checkpoint
 
     return export_checkpoint(lite_checkpoint, "lite", tmp_path_factory.mktemp("engines"))
+
+
+def write_frame(folder: Path, name: str, image: np.ndarray, label: np.ndarray) -> None:
+    """Writes an RGB frame and its ids as FOLDER/images/NAME.png and FOLDER/labels/NAME.png."""
+    for kind, pixels in (("images", image[..., ::-1]), ("labels", label)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(folder / kind / f"{name}.png"), pixels)
+
+
+def blocks(rng: np.random.Generator, height: int = 64, width: int = 96) -> tuple[np.ndarray, np.ndarray]:
+    """A frame (height, width, 3) of 32-pixel blocks in the colors of their classes, and its label."""
+    ids = rng.integers(0, 4, (height // 32, width // 32)).astype(np.uint8)
+    label = np.kron(ids, np.ones((32, 32), np.uint8))
+    noise = rng.integers(-10, 11, (height, width, 3))
+    image = np.clip(CAMVID.color_table()[label] + noise, 0, 255).astype(np.uint8)
+    return image, label
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set that a network can learn: 12 training and 3 validation frames of 96x64 pixels.
+
+    Blocks of the colors of CamVid's classes 0 to 3, with a little noise.
+    """
+    root = tmp_path_factory.mktemp("blocks")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 3)):
+        for index in range(count):
+            write_frame(root / split, f"{index:03d}", *blocks(rng))
+    return root

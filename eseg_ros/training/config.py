@@ -18,8 +18,9 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
+from eseg_ros.data.class_file import find_class_set
+from eseg_ros.data.reading import DataError
 from eseg_ros.errors import EsegError
-from eseg_ros.labels import class_set
 
 T = TypeVar("T")
 
@@ -33,26 +34,29 @@ class ConfigError(EsegError):
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """One folder of training frames, ROOT/SPLIT/images|labels.
+    """One split of a data set to train on.
 
     Attributes:
-        root: the folder that holds the splits; without it, `data.root`.
-        split: name of the split's folder.
+        root: root of the data set; without it, `data.root`.
+        split: name of the split.
+        layout: how the data set is kept, see `eseg_ros.data.layouts`; "auto" goes by what lies in its root.
         repeat: how often an epoch shows each frame. 0.5 shows half of the frames, another half in the next epoch.
     """
 
     root: Path | None = None
     split: str = "train"
+    layout: str = "auto"
     repeat: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationConfig:
-    """One named folder of validation frames; the best checkpoint is chosen on the mean mIoU of all of them."""
+    """One named split to validate on; the best checkpoint is chosen on the mean mIoU of all of them."""
 
     name: str
     root: Path | None = None
     split: str = "val"
+    layout: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ class TrainConfig:
     Attributes:
         name: of the run; its folder is `out`/`name`. A recipe file's own name unless given.
         model: a name that `eseg_ros.models.build_model` knows.
-        classes: a class set of `eseg_ros.labels`.
+        classes: a class set of `eseg_ros.labels`, or a class file, see `eseg_ros.data.class_file`.
         epochs: passes over the training frames.
         augment: random changes of training frames.
         data: where frames come from.
@@ -188,9 +192,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         try:
-            classes = class_set(self.classes)
-        except ValueError as error:
-            raise ConfigError(f"classes: {error}") from None
+            classes = find_class_set(self.classes)
+        except DataError as error:
+            raise ConfigError(str(error)) from None
         weights = self.loss.class_weights
         names = [validation.name for validation in self.data.validate]
         low, high = self.augment.scale

@@ -1,8 +1,7 @@
-"""Frames and labels from folders, in the order and with the augmentation that seed and epoch decide.
+"""Frames and labels of data sets, in the order and with the augmentation that seed and epoch decide.
 
-The layout is ROOT/SPLIT/images/NAME.jpg (or .png) with ROOT/SPLIT/labels/NAME.png, 8-bit class ids. Nothing here
-depends on the number of loader processes: a sampler draws (epoch, position, frame) in the training process, and a
-frame's augmentation is seeded by these numbers.
+Nothing here depends on the number of loader processes: a sampler draws (epoch, position, frame) in the training
+process, and a frame's augmentation is seeded by these numbers.
 """
 
 from __future__ import annotations
@@ -19,18 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from eseg_ros.errors import EsegError
-from eseg_ros.labels import ClassSet, class_set
+from eseg_ros.data.class_file import find_class_set
+from eseg_ros.data.layouts import find_layout, list_samples
+from eseg_ros.data.reading import DataError, Image, read_image, read_label
+from eseg_ros.labels import ClassSet
 from eseg_ros.training.augment import augment
 from eseg_ros.training.config import AugmentConfig, TrainConfig
-
-Image = npt.NDArray[np.uint8]
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
-
-class DataError(EsegError):
-    """Frames that cannot be trained on. The message names the file."""
 
 
 class Draw(NamedTuple):
@@ -41,94 +34,45 @@ class Draw(NamedTuple):
     frame: int
 
 
-def files_by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Files of a folder with one of these suffixes, sorted, by name without suffix; {} where there is no folder."""
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes}
-
-
-def read_image(path: Path) -> Image:
-    """(H, W, 3) uint8 RGB.
-
-    Raises:
-        DataError: not a readable image.
-    """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataError(f"{path}: not a readable image")
-    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return rgb
-
-
-def read_label(path: Path, classes: ClassSet) -> Image:
-    """(H, W) uint8 class ids.
-
-    Raises:
-        DataError: not a readable 8-bit single-channel image, or it holds ids that are neither a class nor ignored.
-    """
-    label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if label is None:
-        raise DataError(f"{path}: not a readable image")
-    if label.dtype != np.uint8 or label.ndim != 2:
-        raise DataError(
-            f"{path}: expected class ids in an 8-bit single-channel PNG, found {label.dtype} of shape {label.shape}"
-        )
-    found = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
-    unknown = [int(i) for i in found if i >= len(classes) and i != classes.ignore_id]
-    if unknown:
-        raise DataError(
-            f"{path}: ids {unknown} are outside the {len(classes)} classes of {classes.name} "
-            f"(0 to {len(classes) - 1}, {classes.ignore_id} = ignored); convert the labels or choose another class set"
-        )
-    typed: Image = label
-    return typed
-
-
 class SegmentationFolder(Dataset[tuple[Image, Image]]):
-    """The frames of ROOT/SPLIT: [i] is (image (H, W, 3) uint8 RGB, label (H, W) uint8).
+    """The labeled frames of a split: [i] is (image (H, W, 3) uint8 RGB, label (H, W) uint8).
 
     Args:
-        root: holds the splits.
+        root: root of the data set.
         split: name of the split.
-        classes: what the ids mean.
+        classes: what is to be learnt.
+        layout: how the data set is kept, see `eseg_ros.data.layouts`.
         cache: decode every frame now and keep it; later processes share the memory.
 
     Raises:
-        DataError: no frames, a frame without a label or the reverse, or (on reading) a bad file.
+        DataError: no frames, a frame without a label, or (on reading) a bad file.
     """
 
-    def __init__(self, root: Path, split: str, classes: ClassSet, *, cache: bool) -> None:
-        folder = root / split
-        images = files_by_name(folder / "images", IMAGE_SUFFIXES)
-        labels = files_by_name(folder / "labels", (".png",))
-        if not images:
-            raise DataError(f"{folder / 'images'}: no frames (.jpg or .png) here; set data.root or the source's root")
-        unpaired = sorted(images.keys() ^ labels.keys())
-        if unpaired:
-            raise DataError(
-                f"{folder}: {len(unpaired)} names are only in images or only in labels, the first is {unpaired[0]!r}; "
-                f"list all: eseg data check {root}"
-            )
-        self.names = list(images)
-        self._classes = classes
-        self._paths = [(images[name], labels[name]) for name in self.names]
+    def __init__(self, root: Path, split: str, classes: ClassSet, *, layout: str = "auto", cache: bool) -> None:
+        kept = find_layout(root, layout)
+        self._coding = kept.coding(classes)
+        self._samples = list_samples(root, split, kept)
+        unlabeled = next((sample for sample in self._samples if sample.label is None), None)
+        if unlabeled:
+            raise DataError(f"{unlabeled.image}: has no label, so split {split!r} of {root} cannot be trained on")
+        self.names = [sample.name for sample in self._samples]
         self._cache: list[tuple[Image, Image]] | None = None
         if cache:
-            bar = tqdm(range(len(self)), desc=f"reading {folder}", unit="frame", leave=False, disable=None)
+            bar = tqdm(range(len(self)), desc=f"reading {root} {split}", unit="frame", leave=False, disable=None)
             self._cache = [self._read(index) for index in bar]
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._samples)
 
     def __getitem__(self, index: int) -> tuple[Image, Image]:
         return self._read(index) if self._cache is None else self._cache[index]
 
     def _read(self, index: int) -> tuple[Image, Image]:
-        image_path, label_path = self._paths[index]
-        image, label = read_image(image_path), read_label(label_path, self._classes)
+        sample = self._samples[index]
+        assert sample.label is not None
+        image, label = read_image(sample.image), read_label(sample.label, self._coding)
         if image.shape[:2] != label.shape:
-            raise DataError(f"{label_path}: {label.shape[::-1]} pixels, but its frame has {image.shape[1::-1]}")
+            raise DataError(f"{sample.label}: {label.shape[::-1]} pixels, but its frame has {image.shape[1::-1]}")
         return image, label
 
 
@@ -220,9 +164,10 @@ def training_loader(config: TrainConfig, epoch: int = 0) -> DataLoader[tuple[Ten
     Raises:
         DataError: a source is missing or bad, or an epoch has fewer frames than a batch.
     """
-    classes, data = class_set(config.classes), config.data
+    classes, data = find_class_set(config.classes), config.data
     folders = [
-        SegmentationFolder(config.root_of(source), source.split, classes, cache=data.cache) for source in data.train
+        SegmentationFolder(config.root_of(source), source.split, classes, layout=source.layout, cache=data.cache)
+        for source in data.train
     ]
     red, green, blue = (255 * mean for mean in data.mean)
     frames = TrainingFrames(folders, config.augment, config.seed, (red, green, blue), classes.ignore_id, data.size)
@@ -247,11 +192,13 @@ def validation_loaders(config: TrainConfig) -> list[DataLoader[tuple[Tensor, Ten
     Raises:
         DataError: a set is missing or bad.
     """
-    classes = class_set(config.classes)
+    classes = find_class_set(config.classes)
     return [
         DataLoader(
             ValidationFrames(
-                SegmentationFolder(config.root_of(source), source.split, classes, cache=config.data.cache),
+                SegmentationFolder(
+                    config.root_of(source), source.split, classes, layout=source.layout, cache=config.data.cache
+                ),
                 config.data.size,
             ),
             batch_size=1,

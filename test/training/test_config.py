@@ -40,7 +40,7 @@ def test_overrides_reach_nested_keys_and_list_positions() -> None:
         ["optimizer.lr=1e-4", "data.train.1.repeat=0.5", "data.validate.1.split=test", "out=/tmp/elsewhere"],
     )
     assert config.optimizer.lr == 1e-4
-    assert [source.repeat for source in config.data.train] == [1.0, 0.5]
+    assert config.data.train[1].repeat == 0.5
     assert config.data.validate[1].split == "test"
     assert config.run_dir == Path("/tmp/elsewhere/eseg_lite_s_street")
 
@@ -61,7 +61,7 @@ def test_overrides_reach_nested_keys_and_list_positions() -> None:
         ("data.validate=[]", "data.validate: expected at least one set"),
         ("data.validate=[{name: a}, {name: a}]", "names must differ"),
         ("validate_every=7", "validate_every: expected a divisor of epochs"),
-        ("classes=moon", "classes: unknown class set 'moon'"),
+        ("classes=moon", "classes: 'moon' is neither a file"),
         ("loss.class_weights=[1, 2]", "expected 11 numbers above 0, one for each class of camvid"),
         ("optimizer.nesterov=true", "needs name sgd"),
         ("epochs.lower=3", "plain value"),

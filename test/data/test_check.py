@@ -8,10 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from eseg_ros.data import check_command
+from eseg_ros.data.check import check_dataset
+from eseg_ros.data.layouts import LAYOUTS
+from eseg_ros.data.reading import DataError
 from eseg_ros.labels import CAMVID
-from eseg_ros.training import check_command
-from eseg_ros.training.check import check_dataset
-from eseg_ros.training.data import DataError
+
+FOLDER = LAYOUTS["folder"]
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def run(*arguments: str) -> int:
 
 
 def test_a_good_data_set_has_no_problems_and_its_pixels_are_counted(dataset: Path) -> None:
-    train, val = check_dataset(dataset, CAMVID)
+    train, val = check_dataset(dataset, CAMVID, FOLDER)
     assert (train.split, train.frames, val.split, val.frames) == ("train", 12, "val", 3)
     assert train.problems == val.problems == ()
     assert train.sizes == {(96, 64): 12}
@@ -45,7 +48,7 @@ def test_a_good_data_set_has_no_problems_and_its_pixels_are_counted(dataset: Pat
 
 
 def test_every_bad_file_is_named_with_what_is_wrong(broken: Path) -> None:
-    train, _ = check_dataset(broken, CAMVID)
+    train, _ = check_dataset(broken, CAMVID, FOLDER)
     expected = {
         "images/000.png": "no label",
         "labels/001.png": "no frame",
@@ -78,5 +81,25 @@ def test_ids_are_judged_by_the_class_set_that_is_asked_for(dataset: Path, tmp_pa
 
 
 def test_a_folder_without_splits_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no data set here"):
-        check_dataset(tmp_path, CAMVID)
+    with pytest.raises(DataError, match="no data set of layout folder"):
+        check_dataset(tmp_path, CAMVID, FOLDER)
+
+
+def test_the_report_shows_every_class_and_sample_frames(dataset: Path, tmp_path: Path) -> None:
+    report = tmp_path / "deep" / "report.html"
+    assert run(str(dataset), "--report", str(report)) == 0
+    page = report.read_text()
+    assert all(page.count(f"<td>{name}</td>") == 2 for name in CAMVID.names)  # train and val
+    assert page.count("data:image/jpeg;base64,") == 6 + 3
+
+
+def test_the_report_of_a_broken_data_set_names_the_bad_files(broken: Path, tmp_path: Path) -> None:
+    assert run(str(broken), "--report", str(tmp_path / "report.html")) == 1
+    assert (tmp_path / "report.html").read_text().count("class='bad'") == 6
+
+
+def test_a_label_without_any_class_is_a_problem(dataset: Path, tmp_path: Path) -> None:
+    root = tmp_path / "empty"
+    shutil.copytree(dataset, root)
+    cv2.imwrite(str(root / "val" / "labels" / "001.png"), np.full((64, 96), 255, np.uint8))
+    assert run(str(root)) == 1
