@@ -6,6 +6,8 @@ manifest; this module is where training and rendering take it from.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +75,58 @@ class Relabeling:
 
     ids: bytes
     classes: ClassSet
+
+
+def relabeling(classes: ClassSet, mapping: Sequence[str]) -> Relabeling:
+    """Merge and drop classes.
+
+    The new ids follow the order of the classes that stay; a class that is not mentioned stays as it is. A merged class
+    has the place of its first member, and that one's color unless it bears the name of another member.
+
+    Args:
+        classes: the engine's.
+        mapping: "old:new" each; "old:" and "old:ignore" drop `old`, which becomes the ignored id.
+
+    Raises:
+        ValueError: an entry without a colon, an unknown or doubled old name, or fewer than two classes left.
+    """
+    new_names = dict(zip(classes.names, classes.names, strict=True))
+    for old, new in _parse_mapping(classes, mapping).items():
+        new_names[old] = "" if new == "ignore" else new
+    merged = list(dict.fromkeys(filter(None, new_names.values())))
+    if len(merged) < 2:
+        raise ValueError(
+            f"the map {list(mapping)} leaves {len(merged)} of {len(classes)} classes; expected at least two: "
+            "give what is left over a name of its own, e.g. road:drivable with all others as NAME:other"
+        )
+    table = np.full(256, classes.ignore_id, np.uint8)
+    palette: dict[str, tuple[int, int, int]] = {}
+    for index, (old, color) in enumerate(zip(classes.names, classes.palette, strict=True)):
+        if new := new_names[old]:
+            table[index] = merged.index(new)
+            if new not in palette or old == new:
+                palette[new] = color
+    relabeled = ClassSet(classes.name, tuple(merged), tuple(palette[name] for name in merged), classes.ignore_id)
+    return Relabeling(table.tobytes(), relabeled)
+
+
+def _parse_mapping(classes: ClassSet, mapping: Sequence[str]) -> dict[str, str]:
+    """Old name -> new name."""
+    parsed: dict[str, str] = {}
+    for entry in mapping:
+        old, colon, new = (part.strip() for part in entry.partition(":"))
+        if not colon:
+            raise ValueError(f"{entry!r} maps nothing; expected old:new, or old: to drop the class")
+        if old not in classes.names:
+            nearest = difflib.get_close_matches(old, classes.names, 1, 0)
+            raise ValueError(
+                f"{entry!r} names the class {old!r}, which {classes.name} does not have; did you mean {nearest[0]!r}? "
+                f"It has {', '.join(classes.names)}"
+            )
+        if old in parsed:
+            raise ValueError(f"{old!r} is mapped twice, to {parsed[old]!r} and to {new!r}")
+        parsed[old] = new
+    return parsed
 
 
 CAMVID = ClassSet(

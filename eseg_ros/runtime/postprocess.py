@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from eseg_ros.engine.manifest import EngineManifest
-from eseg_ros.runtime.geometry import place
+from eseg_ros.labels import Relabeling
+from eseg_ros.runtime.geometry import place, scaled_size
 from eseg_ros.runtime.paint import Painter
 from eseg_ros.runtime.types import Image8, Outputs
 
@@ -45,11 +46,16 @@ class Postprocessor:
     def __init__(self, manifest: EngineManifest) -> None:
         self._input = manifest.input
         self._painter = Painter(manifest.classes)
+        self._relabeling: Relabeling | None = None
+        self._relabeled_painter = self._painter
 
     def __call__(
         self, logits: FloatArray, image: Image8, outputs: Outputs
     ) -> tuple[Image8, Image8 | None, Image8 | None, Image8 | None]:
         """Mask and, where asked for, color mask, overlay and confidence of one frame.
+
+        All have the size that `outputs.scale` says (h', w' below). The logits are sampled at the output's own pixels,
+        so that no ids are ever resized; the camera image under an overlay is resized bilinearly.
 
         Args:
             logits: (C, h, w) float32 at the head's stride. A NaN never wins; where all are NaN the class is 0.
@@ -57,28 +63,49 @@ class Postprocessor:
             outputs: what is wanted.
 
         Returns:
-            mask (H, W) uint8, color mask (H, W, 3) BGR, overlay (H, W, 3) BGR, confidence (H, W) uint8. Where several
-            classes are equally likely the lowest id wins, as in argmax.
+            mask (h', w') uint8, color mask (h', w', 3) BGR, overlay (h', w', 3) BGR, confidence (h', w') uint8. Where
+            several classes are equally likely the lowest of the engine's ids wins, as in argmax. The confidence is that
+            of the engine's winning class, also where it was merged with others.
         """
-        height, width = image.shape[:2]
-        placed = place((width, height), self._input)
+        size = (image.shape[1], image.shape[0])
+        placed = place(size, self._input)
+        width, height = scaled_size(size, outputs.scale)
         rows = cells_along(height, logits.shape[1], placed.top, placed.height, self._input.height)
         columns = cells_along(width, logits.shape[2], placed.left, placed.width, self._input.width)
         with_confidence = outputs.confidence or outputs.confidence_threshold > 0
         mask, confidence = segment(logits, rows, columns, with_confidence=with_confidence)
+        if outputs.relabeling is not None:
+            cv2.LUT(mask, np.frombuffer(outputs.relabeling.ids, np.uint8), dst=mask)
         if confidence is not None:
             mask[confidence < 255 * outputs.confidence_threshold] = UNDECIDED_ID
         color_mask = overlay = None
         if outputs.color_mask or outputs.overlay:
-            color_mask = self._painter.color_mask(mask)
+            painter = self._painter_for(outputs.relabeling)
+            color_mask = painter.color_mask(mask)
             if outputs.overlay:
-                overlay = self._painter.overlay(image, color_mask, outputs.overlay_alpha)
+                overlay = painter.overlay(_resized(image, (width, height)), color_mask, outputs.overlay_alpha)
         return (
             mask,
             color_mask if outputs.color_mask else None,
             overlay,
             confidence if outputs.confidence else None,
         )
+
+    def _painter_for(self, relabeling: Relabeling | None) -> Painter:
+        """The painter of the relabeled classes; kept, because the relabeling is the same from frame to frame."""
+        if relabeling is None:
+            return self._painter
+        if relabeling is not self._relabeling:
+            self._relabeling, self._relabeled_painter = relabeling, Painter(relabeling.classes)
+        return self._relabeled_painter
+
+
+def _resized(image: Image8, size: tuple[int, int]) -> Image8:
+    """The image at `size` (width, height), bilinearly; itself where it has that size."""
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    resized: Image8 = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return resized
 
 
 @dataclass(frozen=True, slots=True)

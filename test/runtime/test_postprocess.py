@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eseg_ros.engine.manifest import EngineManifest, InputSpec, OutputSpec
-from eseg_ros.labels import CAMVID, ClassSet
-from eseg_ros.runtime.geometry import place
+from eseg_ros.labels import CAMVID, ClassSet, relabeling
+from eseg_ros.runtime.geometry import place, scaled_size
 from eseg_ros.runtime.postprocess import UNDECIDED_ID, Postprocessor
 from eseg_ros.runtime.types import Image8, Outputs
 
@@ -141,20 +141,23 @@ def test_infinite_logits_win_and_lose_as_large_ones_do() -> None:
     np.testing.assert_array_equal(mask_of(logits, (64, 64)), mask_of(finite, (64, 64)))
 
 
-@pytest.mark.parametrize("size", [(40, 160), (120, 60), (33, 97)], ids=["wide", "tall", "odd"])
-def test_under_letterbox_the_mask_is_cut_out_of_the_inputs_mask(size: tuple[int, int]) -> None:
-    logits = blobs(7, 8, 12)
+def cut_out(logits: Floats, image_size: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
+    """(C, *size), by PyTorch: what the letterboxed image of `image_size` (height, width) covers of the input."""
     spec = manifest_of(logits, resize="letterbox").input
-    placed = place((size[1], size[0]), spec)
-    mask = mask_of(logits, size, resize="letterbox")
+    placed = place((image_size[1], image_size[0]), spec)
     # PyTorch samples [-1, 1] over the outer edges, as the input's rectangle is given here.
     y = (placed.top + (torch.arange(size[0]) + 0.5) * placed.height / size[0]) / spec.height * 2 - 1
     x = (placed.left + (torch.arange(size[1]) + 0.5) * placed.width / size[1]) / spec.width * 2 - 1
     grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None]
-    planes = torch.nn.functional.grid_sample(
+    return torch.nn.functional.grid_sample(
         torch.from_numpy(logits)[None], grid, mode="bilinear", padding_mode="border", align_corners=False
     )[0]
-    assert_same_but_for_ties(mask, planes)
+
+
+@pytest.mark.parametrize("size", [(40, 160), (120, 60), (33, 97)], ids=["wide", "tall", "odd"])
+def test_under_letterbox_the_mask_is_cut_out_of_the_inputs_mask(size: tuple[int, int]) -> None:
+    logits = blobs(7, 8, 12)
+    assert_same_but_for_ties(mask_of(logits, size, resize="letterbox"), cut_out(logits, size, size))
 
 
 def test_one_postprocessor_serves_images_of_several_sizes() -> None:
@@ -221,3 +224,61 @@ def test_a_threshold_alone_gives_no_confidence() -> None:
     logits = blobs(19, 8, 12)
     image = np.zeros((64, 96, 3), np.uint8)
     assert Postprocessor(manifest_of(logits))(logits, image, Outputs(confidence_threshold=0.6))[3] is None
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.37, 0.1])
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_a_scaled_mask_is_sampled_from_the_logits_at_its_own_pixels(scale: float, resize: str) -> None:
+    logits = blobs(7, 8, 12)
+    width, height = scaled_size((150, 100), scale)
+    mask = mask_of(logits, (100, 150), Outputs(scale=scale), resize)
+    assert mask.shape == (height, width)
+    planes = cut_out(logits, (100, 150), (height, width)) if resize == "letterbox" else upsampled(logits, mask.shape)
+    assert_same_but_for_ties(mask, planes)
+
+
+def test_a_scaled_overlay_lies_over_the_bilinearly_resized_image() -> None:
+    logits = blobs(11, 8, 12)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    outputs = Outputs(color_mask=True, overlay=True, confidence=True, overlay_alpha=0.3, scale=0.5)
+    _, color_mask, overlay, confidence = Postprocessor(manifest_of(logits))(logits, image, outputs)
+    assert color_mask is not None
+    assert overlay is not None
+    assert confidence is not None
+    assert color_mask.shape == overlay.shape == (32, 48, 3)
+    assert confidence.shape == (32, 48)
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(image).permute(2, 0, 1)[None].float(), size=(32, 48), mode="bilinear", align_corners=False
+    )[0].permute(1, 2, 0)
+    np.testing.assert_allclose(overlay, 0.3 * color_mask + 0.7 * resized.numpy(), atol=1.01)
+
+
+MERGED = ["pole:obstacle", "car:obstacle", "sky:"]
+
+
+def test_relabeled_classes_are_those_of_the_mask_looked_up() -> None:
+    logits = blobs(11, 8, 12)
+    made = relabeling(CAMVID, MERGED)
+    mask = mask_of(logits, (64, 96), Outputs(relabeling=made))
+    np.testing.assert_array_equal(mask, np.frombuffer(made.ids, np.uint8)[mask_of(logits, (64, 96))])
+    assert CAMVID.ignore_id in mask
+
+
+def test_relabeled_masks_are_painted_in_the_relabeled_colors() -> None:
+    logits = blobs(11, 8, 12)
+    made = relabeling(CAMVID, MERGED)
+    postprocess = Postprocessor(replace(manifest_of(logits), classes=CAMVID))
+    image = np.zeros((64, 96, 3), np.uint8)
+    for _ in range(2):  # the second comes from the painter that was kept
+        mask, color_mask, *_ = postprocess(logits, image, Outputs(color_mask=True, relabeling=made))
+        np.testing.assert_array_equal(color_mask, made.classes.color_table()[mask][..., ::-1])
+    mask, color_mask, *_ = postprocess(logits, image, Outputs(color_mask=True))
+    np.testing.assert_array_equal(color_mask, CAMVID.color_table()[mask][..., ::-1])
+
+
+def test_the_threshold_holds_for_relabeled_classes_too() -> None:
+    logits = blobs(11, 8, 12)
+    made = relabeling(CAMVID, ["car:pole"])
+    plain = mask_of(logits, (64, 96), Outputs(confidence_threshold=0.6))
+    mask = mask_of(logits, (64, 96), Outputs(confidence_threshold=0.6, relabeling=made))
+    np.testing.assert_array_equal(mask == UNDECIDED_ID, plain == UNDECIDED_ID)
