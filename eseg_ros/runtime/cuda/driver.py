@@ -1,8 +1,8 @@
 """The few calls that the pipeline makes into the CUDA driver, as an interface.
 
 `pycuda` stands behind it by default, NVIDIA's own `cuda.bindings` where pycuda cannot be installed, and an emulator in
-the tests, which runs the host build of the kernels and proves the order of the calls. All handles are plain integers:
-what the driver API calls CUstream, CUevent, CUmodule, CUfunction, CUgraphExec and CUdeviceptr.
+the tests, which runs the host build of the kernels and proves the order of the calls. All handles are plain integers;
+an address and a stream are the driver API's own CUdeviceptr and CUstream, so that other libraries can be given them.
 
 One thread makes every call, from `open` to `close`; only `launch_host`'s function runs elsewhere and makes none.
 """
@@ -49,7 +49,11 @@ class HostBuffer:
 
 
 class Driver(Protocol):
-    """The CUDA driver. Every call raises DeviceError when the driver refuses; after a lost device all of them do."""
+    """The CUDA driver. Every call raises DeviceError when the driver refuses.
+
+    After a lost device all of them do, but for those that free something and `close`: these only forget what is gone
+    with the device, so that one way of cleaning up serves both cases. `open` then begins anew.
+    """
 
     @property
     def name(self) -> str:
@@ -63,7 +67,7 @@ class Driver(Protocol):
         """
 
     def close(self) -> None:
-        """Pop the context and release it. Everything must have been freed before. May be called twice."""
+        """Pop the context and release it. Everything must have been freed before. May be called twice, and unopened."""
 
     def memory_free(self) -> int:
         """Bytes of device memory that are free."""
