@@ -1,6 +1,11 @@
-"""Camera images of every supported encoding as BGR, exactly: row steps, both NV12 heights, whole files only."""
+"""Camera images of every supported encoding: how their bytes lie, and the same as BGR, exactly.
+
+Row steps, both NV12 heights, whole files only.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,27 +20,83 @@ _BAYER = {
     "bayer_gbrg8": cv2.COLOR_BayerGR2BGR,
     "bayer_grbg8": cv2.COLOR_BayerGB2BGR,
 }
-_PACKED: dict[str, tuple[int, int | None]] = {
-    # encoding: channels, OpenCV's conversion to BGR
+_RAW: dict[str, tuple[int, int | None]] = {
+    # encoding: bytes a pixel in a row, OpenCV's conversion to BGR
     "bgr8": (3, None),
-    "8UC3": (3, None),
     "rgb8": (3, cv2.COLOR_RGB2BGR),
     "bgra8": (4, cv2.COLOR_BGRA2BGR),
     "rgba8": (4, cv2.COLOR_RGBA2BGR),
     "mono8": (1, cv2.COLOR_GRAY2BGR),
-    "8UC1": (1, cv2.COLOR_GRAY2BGR),
-    "yuv422": (2, cv2.COLOR_YUV2BGR_UYVY),
-    "uyvy": (2, cv2.COLOR_YUV2BGR_UYVY),
-    "yuv422_yuy2": (2, cv2.COLOR_YUV2BGR_YUY2),
     "yuyv": (2, cv2.COLOR_YUV2BGR_YUY2),
+    "uyvy": (2, cv2.COLOR_YUV2BGR_UYVY),
+    "nv12": (1, cv2.COLOR_YUV2BGR_NV12),
     **{name: (1, code) for name, code in _BAYER.items()},
 }
-_EVEN_WIDTH = ("yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12")
+_ALIASES = {"8UC3": "bgr8", "8UC1": "mono8", "yuv422": "uyvy", "yuv422_yuy2": "yuyv"}
+_PAIRS = ("yuyv", "uyvy", "nv12")
 _SIGNATURES = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
 _START_OF_SCAN = b"\xda"
 _END_OF_IMAGE = b"\xff\xd9"
 
-SUPPORTED_ENCODINGS = (*_PACKED, "nv12", *_SIGNATURES)
+SUPPORTED_ENCODINGS = (*_RAW, *_ALIASES, *_SIGNATURES)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLayout:
+    """How a picture lies in the bytes of a raw frame.
+
+    Attributes:
+        encoding: the one of several names that `eseg_ros.runtime.cuda.parameters.ENCODINGS` has.
+        width: pixels.
+        height: pixels of the picture; nv12 has half as many rows of UV behind them.
+        step: bytes from one row to the next.
+        size: bytes from the first pixel to the end of the last, the frame has at least as many.
+    """
+
+    encoding: str
+    width: int
+    height: int
+    step: int
+    size: int
+
+
+def is_compressed(frame: Frame) -> bool:
+    """Whether the frame is a whole file, whose picture has no layout before it is decoded."""
+    return frame.encoding in _SIGNATURES
+
+
+def layout(frame: Frame) -> ImageLayout:
+    """Check a raw frame without touching its pixels.
+
+    Raises:
+        UnsupportedEncodingError: an encoding that is not in SUPPORTED_ENCODINGS, or compressed.
+        FrameError: sizes that do not fit each other or the data.
+    """
+    encoding = _ALIASES.get(frame.encoding, frame.encoding)
+    if encoding not in _RAW:
+        raise UnsupportedEncodingError(
+            f"encoding {frame.encoding!r} is not supported; expected one of {', '.join(SUPPORTED_ENCODINGS)}"
+        )
+    if frame.width <= 0 or frame.height <= 0:
+        raise FrameError(f"the image has {frame.width}x{frame.height} pixels; expected at least 1x1")
+    if encoding in _PAIRS and frame.width % 2:
+        raise FrameError(f"{frame.encoding} has pairs of pixels; expected an even width, found {frame.width}")
+    if encoding in _BAYER and min(frame.width, frame.height) < 2:
+        raise FrameError(f"a Bayer image needs at least 2x2 pixels; found {frame.width}x{frame.height}")
+    row_bytes = frame.width * _RAW[encoding][0]
+    if frame.step < row_bytes:
+        raise FrameError(
+            f"step is {frame.step} bytes, but a row of {frame.width} {frame.encoding} pixels has {row_bytes}; "
+            "the driver's width, encoding or step is wrong"
+        )
+    height = _nv12_height(frame) if encoding == "nv12" else frame.height
+    needed = _needed_bytes(frame.step, _rows(encoding, height), row_bytes)
+    if len(frame.data) < needed:
+        raise FrameError(
+            f"the image has {len(frame.data)} bytes; {frame.width}x{frame.height} {frame.encoding} pixels with step "
+            f"{frame.step} need {needed}: the message is cut"
+        )
+    return ImageLayout(encoding, frame.width, height, frame.step, needed)
 
 
 def decode(frame: Frame) -> Image8:
@@ -45,71 +106,46 @@ def decode(frame: Frame) -> Image8:
         UnsupportedEncodingError: an encoding that is not in SUPPORTED_ENCODINGS.
         FrameError: sizes that do not fit each other or the data, or a compressed file that is cut or corrupt.
     """
-    if frame.encoding in _SIGNATURES:
+    if is_compressed(frame):
         return _decode_file(frame)
-    if frame.encoding not in SUPPORTED_ENCODINGS:
-        raise UnsupportedEncodingError(
-            f"encoding {frame.encoding!r} is not supported; expected one of {', '.join(SUPPORTED_ENCODINGS)}"
-        )
-    if frame.width <= 0 or frame.height <= 0:
-        raise FrameError(f"the image has {frame.width}x{frame.height} pixels; expected at least 1x1")
-    if frame.encoding == "nv12":
-        return _decode_nv12(frame)
-    channels, conversion = _PACKED[frame.encoding]
-    pixels = _rows(frame, frame.height, channels)
+    found = layout(frame)
+    channels, conversion = _RAW[found.encoding]
+    rows = _rows(found.encoding, found.height)
+    shape = (rows, found.width) if channels == 1 else (rows, found.width, channels)
+    strides = (found.step, 1) if channels == 1 else (found.step, channels, 1)
+    data = np.frombuffer(frame.data, np.uint8)
+    pixels = np.lib.stride_tricks.as_strided(data, shape, strides, writeable=False)
     if conversion is None:
         return pixels
-    if frame.encoding in _BAYER and min(frame.width, frame.height) < 2:
-        raise FrameError(f"a Bayer image needs at least 2x2 pixels; found {frame.width}x{frame.height}")
     image: Image8 = cv2.cvtColor(pixels, conversion)
     return image
 
 
-def _decode_nv12(frame: Frame) -> Image8:
-    """Y plane, then interleaved UV at half size; `height` is the picture's or, with some drivers, both planes'."""
+def _nv12_height(frame: Frame) -> int:
+    """Height of the picture; the frame's height is that or, with some drivers, both planes'."""
     size = len(frame.data)
     both_planes = frame.height + frame.height // 2
     if frame.height % 2 == 0 and size >= _needed_bytes(frame.step, both_planes, frame.width):
-        rows = both_planes
-    elif frame.height % 3 == 0 and _needed_bytes(frame.step, frame.height, frame.width) <= size <= (
+        return frame.height
+    if frame.height % 3 == 0 and _needed_bytes(frame.step, frame.height, frame.width) <= size <= (
         frame.step * frame.height  # more would be the other convention, cut
     ):
-        rows = frame.height
-    else:
-        raise FrameError(
-            f"nv12 of {frame.width}x{frame.height} pixels, step {frame.step}, has {size} bytes; expected an even "
-            f"height with {frame.step * both_planes} bytes, or a height of 1.5 times the picture's with "
-            f"{frame.step * frame.height}: the message is cut or its sizes are wrong"
-        )
-    image: Image8 = cv2.cvtColor(_rows(frame, rows, 1), cv2.COLOR_YUV2BGR_NV12)
-    return image
+        return frame.height // 3 * 2
+    raise FrameError(
+        f"nv12 of {frame.width}x{frame.height} pixels, step {frame.step}, has {size} bytes; expected an even "
+        f"height with {frame.step * both_planes} bytes, or a height of 1.5 times the picture's with "
+        f"{frame.step * frame.height}: the message is cut or its sizes are wrong"
+    )
 
 
-def _rows(frame: Frame, height: int, channels: int) -> Image8:
-    """The frame's bytes as (height, width, channels), or (height, width) for one channel; a view."""
-    row_bytes = frame.width * channels
-    if frame.encoding in _EVEN_WIDTH and frame.width % 2:
-        raise FrameError(f"{frame.encoding} has pairs of pixels; expected an even width, found {frame.width}")
-    if frame.step < row_bytes:
-        raise FrameError(
-            f"step is {frame.step} bytes, but a row of {frame.width} {frame.encoding} pixels has {row_bytes}; "
-            "the driver's width, encoding or step is wrong"
-        )
-    needed = _needed_bytes(frame.step, height, row_bytes)
-    if len(frame.data) < needed:
-        raise FrameError(
-            f"the image has {len(frame.data)} bytes; {frame.width}x{frame.height} {frame.encoding} pixels with step "
-            f"{frame.step} need {needed}: the message is cut"
-        )
-    data = np.frombuffer(frame.data, np.uint8)
-    shape = (height, frame.width) if channels == 1 else (height, frame.width, channels)
-    strides = (frame.step, 1) if channels == 1 else (frame.step, channels, 1)
-    return np.lib.stride_tricks.as_strided(data, shape, strides, writeable=False)
+def _rows(encoding: str, height: int) -> int:
+    """Rows of bytes that a picture of `height` pixels has."""
+    return height // 2 * 3 if encoding == "nv12" else height
 
 
-def _needed_bytes(step: int, height: int, row_bytes: int) -> int:
+def _needed_bytes(step: int, rows: int, row_bytes: int) -> int:
     """The last row need not be padded."""
-    return step * (height - 1) + row_bytes
+    return step * (rows - 1) + row_bytes
 
 
 def _decode_file(frame: Frame) -> Image8:
