@@ -249,7 +249,7 @@ def random_metal(rng: np.random.Generator) -> Color:
 def random_sign(rng: np.random.Generator, s: float, d: float) -> Sign:
     """A sign of any kind; boards and direction signs have one of the usual colours."""
     kinds = ["ban", "limit", "warning", "order", "board", "direction", "back"]
-    kind = str(rng.choice(kinds, p=[0.14, 0.18, 0.2, 0.16, 0.14, 0.12, 0.06]))
+    kind = str(rng.choice(kinds, p=[0.16, 0.18, 0.2, 0.18, 0.14, 0.12, 0.02]))
     colors = (BLUE, GREEN, WHITE, YELLOW)
     return Sign(s=s, d=d, kind=kind, size=rng.uniform(0.85, 1.2), color=colors[int(rng.integers(4))])
 

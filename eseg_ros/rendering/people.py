@@ -146,7 +146,7 @@ def random_pedestrian(rng: np.random.Generator, s: float, d: float) -> Pedestria
 def random_cyclist(rng: np.random.Generator, s: float, d: float, speed: float, heading: float) -> Cyclist:
     """Someone on a bicycle; some wear a high-visibility jacket."""
     look = _random_look(rng, scale=1.0)
-    if rng.random() < 0.25:
+    if rng.random() < 0.6:
         look = Look(HIGH_VISIBILITY, look.trousers, look.skin, look.hair, 1.0, 0.0, look.bag)
     return Cyclist(
         s=s,

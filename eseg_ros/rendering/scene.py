@@ -145,6 +145,8 @@ def random_scene(rng: np.random.Generator, length: float) -> Scene:
     street, light = random_street(rng), random_light(rng)
     end = length + VIEW
     crossings = np.arange(rng.uniform(12, 40), end, rng.uniform(45, 90)).tolist()
+    rails, parked = _rails(rng, street, end), _parked(rng, street, end, crossings)
+    pedestrians = _pedestrians(rng, street, end, crossings)
     return Scene(
         street=street,
         light=light,
@@ -154,9 +156,9 @@ def random_scene(rng: np.random.Generator, length: float) -> Scene:
         walls=[wall for side in (-1, 1) for wall in _walls(rng, street, side, end, light.night)],
         trees=[tree for side in (-1, 1) for tree in _street_trees(rng, street, side, end)],
         posts=_posts(rng, street, end, crossings),
-        people=[*_pedestrians(rng, street, end, crossings), *_cyclists(rng, street, end)],
-        vehicles=[*_parked(rng, street, end, crossings), *_traffic(rng, street, end)],
-        rails=_rails(rng, street, end),
+        people=[*_in_the_open(pedestrians, rails, parked), *_cyclists(rng, street, end)],
+        vehicles=[*parked, *_traffic(rng, street, end)],
+        rails=rails,
         crossings=crossings,
     )
 
@@ -241,8 +243,15 @@ def _pedestrians(rng: np.random.Generator, street: Street, end: float, crossings
     return people
 
 
+def _in_the_open(people: list[Pedestrian], rails: list[Fence], parked: list[Vehicle]) -> list[Pedestrian]:
+    """Those who do not start behind a rail or a parked vehicle, of whom the camera would see a head at most."""
+    hidden = [(min(rail.start[0], rail.end[0]) - 1.0, max(rail.start[0], rail.end[0]), rail.start[1]) for rail in rails]
+    hidden += [(vehicle.s - 4.0, vehicle.s + 3.0, vehicle.d) for vehicle in parked]
+    return [p for p in people if not any(start < p.s < end and d * p.d > 0 for start, end, d in hidden)]
+
+
 def _cyclists(rng: np.random.Generator, street: Street, end: float) -> list[Cyclist]:
-    """Riders on both cycle lanes, all of a lane at one speed, and a few who wait at the kerb."""
+    """Riders on both cycle lanes, all of a lane at one speed."""
     riders = []
     for side in (-1, 1):
         ahead = side == street.own_side()
@@ -252,9 +261,6 @@ def _cyclists(rng: np.random.Generator, street: Street, end: float) -> list[Cycl
         for s in np.arange(start, stop, rng.uniform(12, 18)):
             if rng.random() < 0.9:
                 riders.append(random_cyclist(rng, float(s + rng.uniform(-3, 3)), d, speed, 0.0 if ahead else pi))
-        for s in np.arange(rng.uniform(0, 50), end, rng.uniform(35, 70)):
-            waiting = side * (street.kerb(side) + rng.uniform(0.9, 1.4))
-            riders.append(random_cyclist(rng, float(s), waiting, 0.0, rng.uniform(-pi, pi)))
     return riders
 
 
