@@ -146,7 +146,11 @@ class Driver(Protocol):
         """
 
     def begin_capture(self, stream: int) -> None:
-        """Record what this thread enqueues on the stream from now on (thread-local mode) instead of running it."""
+        """Record what this thread enqueues on the stream from now on (thread-local mode) instead of running it.
+
+        Until `end_capture` CUDA refuses all that allocates, frees or asks for events, and waits of this stream for
+        events; each of these spoils the capture.
+        """
 
     def end_capture(self, stream: int) -> int:
         """End the recording and make an executable graph of it.

@@ -16,7 +16,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -67,6 +67,7 @@ class Operation:
         sources: views of page-locked memory that it reads, and what they held when it was enqueued.
         module: where its kernel comes from, or 0.
         graph: whose launch it belongs to, or 0.
+        event: what it records; only in graphs does that take an operation.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Operation:
     writes: tuple[Span, ...] = ()
     module: int = 0
     graph: int = 0
+    event: _Event | None = None
     before: set[Operation] = field(default_factory=set)
     sources: list[tuple[Image8, bytes]] = field(default_factory=list)
     running: bool = False
@@ -92,11 +94,9 @@ class Operation:
 
 @dataclass(eq=False)
 class _Capture:
-    origin: _Stream
+    tails: list[Operation]  # of the stream, outside of it
     nodes: list[Operation] = field(default_factory=list)
-    joined: dict[_Stream, list[Operation]] = field(default_factory=dict)  # and what their tails were outside of it
     broken: str = ""
-    ended: bool = False
 
 
 @dataclass(eq=False)
@@ -108,9 +108,13 @@ class _Stream:
 @dataclass(eq=False)
 class _Event:
     tails: list[Operation] = field(default_factory=list)
-    recorded: bool = False
-    capture: _Capture | None = None
+    recorded: int = 0  # number of the latest record that took effect; 0: none did
     record_ms: float = 0.0
+
+    def record(self, number: int, tails: list[Operation], now_ms: float) -> None:
+        """Take effect, unless a later one has: a graph comes to its records long after it was launched."""
+        if number > self.recorded:
+            self.recorded, self.tails, self.record_ms = number, tails, now_ms
 
     @property
     def happened(self) -> bool:
@@ -120,7 +124,7 @@ class _Event:
 @dataclass(eq=False)
 class _Graph:
     nodes: list[Operation]
-    leaves: list[Operation] = field(default_factory=list)  # of its last launch
+    last: list[Operation] = field(default_factory=list)  # the end of its latest launch
 
 
 @dataclass(eq=False)
@@ -204,6 +208,7 @@ class EmulatedDriver:
         self._free_running = free_running
         self._random = random.Random(seed)
         self._handles = itertools.count(0x1000)
+        self._records = itertools.count(1)
         self._refusals: dict[str, list[int]] = {}  # call -> [calls before it is refused, refusals]
         self._loss: int | None = None
         self._thread: int | None = None
@@ -348,7 +353,7 @@ class EmulatedDriver:
     @_call
     def copy_in(self, address: int, buffer: HostBuffer, size: int, stream: int) -> None:
         source, target = self._host_span(buffer, size), (address, address + size)
-        self._find(target, "is copied to", {"device"})
+        self._find(target, "is copied to")
 
         def copy() -> None:
             self._bytes(target)[:] = self._bytes(source)
@@ -358,7 +363,7 @@ class EmulatedDriver:
     @_call
     def copy_out(self, buffer: HostBuffer, address: int, size: int, stream: int) -> None:
         source, target = (address, address + size), self._host_span(buffer, size)
-        self._find(source, "is copied from", {"device"})
+        self._find(source, "is copied from")
 
         def copy() -> None:
             self._bytes(target)[:] = self._bytes(source)
@@ -391,19 +396,16 @@ class EmulatedDriver:
     @_call
     def record(self, event: int, stream: int) -> None:
         state, source = self._event(event), self._stream(stream)
-        self._check_capture(source)
-        state.tails = list(source.tails)
-        state.capture = source.capture
-        state.recorded = True
-        state.record_ms = self._clock_ms
+        if source.capture is None:
+            state.record(next(self._records), list(source.tails), self._clock_ms)
+        else:  # a node of the graph
+            self._enqueue(stream, Operation("record", lambda: None, [], event=state))
 
     @_call
     def wait(self, stream: int, event: int) -> None:
         state, source = self._stream(stream), self._event(event)
         self._check_capture(state)
-        if source.capture is not None:
-            self._join(state, source.capture)
-        elif state.capture is not None and source.recorded:
+        if state.capture is not None and source.recorded:
             raise self._break(
                 state.capture, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION: a captured stream waits for an event from before"
             )
@@ -411,7 +413,7 @@ class EmulatedDriver:
 
     @_call
     def happened(self, event: int) -> bool:
-        state = self._uncaptured(event)
+        state = self._event(event)
         if not self._free_running:
             for _ in range(self._random.randint(0, self.poll_steps)):
                 self._step()
@@ -421,7 +423,7 @@ class EmulatedDriver:
 
     @_call
     def synchronize(self, event: int) -> None:
-        state = self._uncaptured(event)
+        state = self._event(event)
         while not self._free_running and not state.happened:
             needed = self._needed(state.tails)
             if self._random.random() < 0.5 or not self._step():
@@ -432,7 +434,7 @@ class EmulatedDriver:
     @_call
     def elapsed_ms(self, start: int, end: int) -> float:
         times = []
-        for event in (self._uncaptured(start), self._uncaptured(end)):
+        for event in (self._event(start), self._event(end)):
             if not event.recorded:
                 raise DeviceError("CUDA_ERROR_INVALID_HANDLE: an event was never recorded")
             if not event.happened:
@@ -494,20 +496,16 @@ class EmulatedDriver:
         state = self._stream(stream)
         if state.capture is not None:
             raise self._misuse("begin_capture: the stream is being captured")
-        self._join(state, _Capture(state))
+        state.capture = _Capture(state.tails)
+        state.tails = []
 
     @_call
     def end_capture(self, stream: int) -> int:
         state = self._stream(stream)
         capture = state.capture
-        if capture is None or capture.origin is not state:
+        if capture is None:
             raise self._misuse("end_capture: no capture began on this stream")
-        joined = self._needed(state.tails)
-        if any(tail not in joined for other in capture.joined for tail in other.tails):
-            capture.broken = capture.broken or "CUDA_ERROR_STREAM_CAPTURE_UNJOINED: a stream was not joined again"
-        for other, tails in capture.joined.items():
-            other.capture, other.tails = None, tails
-        capture.ended = True
+        state.capture, state.tails = None, capture.tails
         if capture.broken:
             raise DeviceError(f"the capture failed: {capture.broken}")
         self._refuse("end_capture")
@@ -520,15 +518,13 @@ class EmulatedDriver:
         state, target = self._graph(graph), self._stream(stream)
         if target.capture is not None:
             raise self._break(target.capture, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED: a graph in a graph")
-        roots = [*target.tails, *state.leaves]  # a graph does not overlap itself
-        launched: dict[Operation, Operation] = {}
         for node in state.nodes:
-            after = [launched[other] for other in node.after] or roots
-            launched[node] = Operation(node.name, node.run, after, node.reads, node.writes, node.module, graph)
-            self._add(launched[node])
-        inner = {other for node in state.nodes for other in node.after}
-        state.leaves = [launched[node] for node in state.nodes if node not in inner]
-        target.tails = state.leaves or target.tails
+            after = [*target.tails, *state.last]  # a graph does not overlap itself
+            operation = replace(node, after=after, graph=graph, before=set(), sources=[])
+            if node.event is not None:
+                operation.run = functools.partial(self._record_in_graph, node.event, next(self._records), operation)
+            self._add(operation)
+            target.tails = state.last = [operation]
 
     @_call
     def destroy_graph(self, graph: int) -> None:
@@ -605,12 +601,6 @@ class EmulatedDriver:
         if handle not in self._events:
             raise self._misuse(f"{handle} is no event, or destroyed")
         return self._events[handle]
-
-    def _uncaptured(self, handle: int) -> _Event:
-        event = self._event(handle)
-        if event.capture is not None:
-            raise DeviceError("CUDA_ERROR_CAPTURED_EVENT: an event in a graph never happens; record it outside as well")
-        return event
 
     def _graph(self, handle: int) -> _Graph:
         if handle not in self._graphs:
@@ -732,18 +722,6 @@ class EmulatedDriver:
 
     # Capture.
 
-    def _join(self, stream: _Stream, capture: _Capture) -> None:
-        """The stream belongs to the capture from now on."""
-        if capture.ended:
-            raise DeviceError("CUDA_ERROR_CAPTURED_EVENT: the event was last recorded in a capture that has ended")
-        if stream.capture is capture:
-            return
-        if stream.capture is not None:
-            raise self._break(capture, "CUDA_ERROR_STREAM_CAPTURE_MERGE: two captures meet")
-        stream.capture = capture
-        capture.joined[stream] = stream.tails
-        stream.tails = []
-
     def _check_capture(self, stream: _Stream) -> None:
         if stream.capture is not None and stream.capture.broken:
             raise DeviceError(f"CUDA_ERROR_STREAM_CAPTURE_INVALIDATED: {stream.capture.broken}")
@@ -753,6 +731,9 @@ class EmulatedDriver:
         return DeviceError(why)
 
     # Execution.
+
+    def _record_in_graph(self, event: _Event, number: int, operation: Operation) -> None:
+        event.record(number, [operation], self._clock_ms)
 
     def _ready(self, among: Iterable[Operation] | None = None) -> Operation | None:
         allowed = None if among is None else set(among)
