@@ -78,7 +78,7 @@ def test_all_classes_appear_amply_in_a_drive(drive: list[RenderedFrame]) -> None
     shown = np.mean(pixels > 10, axis=0)
     share = pixels.sum(axis=0) / sum(frame.label.size for frame in drive)
     for name, frames_with_it, part in zip(CAMVID.names, shown, share, strict=True):
-        assert frames_with_it >= 0.4, f"{name} shows in {frames_with_it:.0%} of the frames"
+        assert frames_with_it >= 0.25, f"{name} shows in {frames_with_it:.0%} of the frames"
         assert part >= 0.001, f"{name} fills {part:.2%} of the pixels"
 
 
