@@ -177,7 +177,8 @@ def follow(trt: Any, config: Any, progress: Progress) -> Any:
         def _report(self, method: Any, *arguments: Any) -> None:
             try:
                 with self._lock:
-                    method(*arguments)
+                    if not self.cancelled:
+                        method(*arguments)
             except KeyboardInterrupt:  # arrives here if it is this thread's; TensorRT would only print it
                 self.cancelled = True
 
