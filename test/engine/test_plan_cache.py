@@ -18,7 +18,6 @@ from eseg_ros.engine.plan_cache import (
     default_cache,
     find_or_store,
     find_plan,
-    locked,
     prune,
     record_parity,
     scan,
