@@ -124,6 +124,10 @@ class Runtime(Protocol):
     def slots(self) -> int:
         """How many frames can be under way at once."""
 
+    @property
+    def polled(self) -> bool:
+        """Whether `ready` must be asked again and again while a frame is under way, because `notify` is not called."""
+
     def load(self, notify: Callable[[], None]) -> None:
         """Load and warm up the engine; blocks. `notify` will be called, from any thread, when a slot becomes ready.
 

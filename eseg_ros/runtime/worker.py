@@ -21,6 +21,9 @@ PERCENTILES = (50, 95, 99)
 WINDOW = 512
 """Frames that the stage statistics look back on."""
 
+LOST_DEVICE_POLL_S = 0.5
+"""How soon a lost device is noticed where no new frame comes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counters:
@@ -71,9 +74,9 @@ class Worker:
     """Runs a runtime in a thread of its own; cameras' frames come by `offer`, results leave by `on_result`.
 
     The thread loads the engine, makes every call into it and closes it, so that a GPU's context belongs to it. It
-    sleeps on one condition, which a new frame and a finished slot both wake. A free slot is filled before a finished
-    one is emptied, so that the device never waits for a postprocessing. Cameras take turns: a fast one cannot starve a
-    slow one.
+    sleeps on one condition, which a new frame and a finished slot both wake; with a runtime that must be polled it
+    sleeps only while nothing is under way. A free slot is filled before a finished one is emptied, so that the device
+    never waits for a postprocessing. Cameras take turns: a fast one cannot starve a slow one.
 
     Args:
         runtime: not loaded yet; it belongs to the worker from now on.
@@ -225,7 +228,7 @@ class Worker:
                     break
                 if self._pipeline.ready:
                     break
-                self._condition.wait()
+                self._rest()
             if self._stopping:
                 return False
         if taken:
@@ -233,6 +236,20 @@ class Worker:
         else:
             self._collect()
         return True
+
+    def _rest(self) -> None:
+        """Give way until there may be something to do; called with the lock held.
+
+        A device that is lost wakes nobody, so a frame under way is asked after now and then.
+        """
+        if not self._pipeline.in_flight:
+            self._condition.wait()
+        elif not self._pipeline.runtime.polled:
+            self._condition.wait(LOST_DEVICE_POLL_S)
+        else:
+            self._condition.release()
+            time.sleep(0)  # lets other threads have the interpreter's lock, without sleeping
+            self._condition.acquire()
 
     def _take(self) -> tuple[str, Letter] | None:
         """The next camera's frame, in turn; called with the lock held."""

@@ -56,6 +56,7 @@ class HeldRuntime:
     """
 
     name = "held"
+    polled = False
     device = "the test"
 
     def __init__(self, manifest: EngineManifest, slots: int = 2) -> None:

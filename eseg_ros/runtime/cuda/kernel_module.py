@@ -73,7 +73,11 @@ def load_kernels(driver: Driver, info: DeviceInfo) -> Kernels:
                 f"the CUDA kernels shipped with eseg_ros do not run on {info.name} ({refusal}), and cannot be built "
                 f"here: {error}"
             ) from refusal
-    return Kernels(module, driver.function(module, "eseg_preprocess"), driver.function(module, "eseg_postprocess"))
+    try:
+        return Kernels(module, driver.function(module, "eseg_preprocess"), driver.function(module, "eseg_postprocess"))
+    except BaseException:
+        driver.unload_module(module)
+        raise
 
 
 def fatbin() -> bytes:

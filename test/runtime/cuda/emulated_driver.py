@@ -571,6 +571,8 @@ class EmulatedDriver:
     def _lose(self) -> None:
         """All that was under way is gone; host functions are not called either, as CUDA has it."""
         self._loss, self._lost = None, True
+        for stream in self._streams.values():
+            stream.capture = None
         for operation in self._pending:
             operation.done = True
         self._pending.clear()
