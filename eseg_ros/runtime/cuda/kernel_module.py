@@ -40,9 +40,6 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100",
 FLAGS = ("--std=c++17", "--fmad=false")
 """Of nvcc and NVRTC. No fused multiply-add: the arithmetic is that of the host build, which the tests check."""
 
-WARNINGS = ("--Werror", "all-warnings")
-"""Of nvcc."""
-
 OLDEST_CUDA = 11
 """JetPack 5 has it; older ones know neither the GPUs nor C++17."""
 
@@ -122,65 +119,88 @@ def find_compiler(newest: int) -> Nvrtc | Nvcc | None:
     """NVRTC, which needs no host compiler, or else nvcc, of CUDA `newest` or of an older major version."""
     for path in _nvrtc_libraries(newest):
         with suppress(OSError):
-            return Nvrtc(ctypes.CDLL(path))
+            return Nvrtc(path)
     for path in _nvcc_programs():
-        compiler = Nvcc(path)
-        if compiler.major <= newest:
-            return compiler
+        with suppress(OSError):
+            compiler = Nvcc(path)
+            if int(compiler.version.split(".")[0]) <= newest:
+                return compiler
     return None
 
 
 class Nvcc:
-    """NVIDIA's compiler driver.
+    """NVIDIA's compiler driver, of a CUDA toolkit.
 
     Attributes:
         version: e.g. "13.0.88".
+        name: with the version, e.g. "nvcc-13.0.88".
+
+    Raises:
+        OSError: the program does not say its version.
     """
 
     def __init__(self, path: str) -> None:
+        text = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
+        version = re.search(r"V(\d+\.\d+\.\d+)", text)
+        if version is None:
+            raise OSError(f"{path} --version gives no version")
+        self.version = version[1]
+        self.name = f"nvcc-{self.version}"
         self._path = path
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-        found = re.search(r"V(\d+\.\d+\.\d+)", text)
-        self.version = found[1] if found else "0.0.0"
 
-    @property
-    def name(self) -> str:
-        """Name and version, e.g. "nvcc-13.0.88"."""
-        return f"nvcc-{self.version}"
-
-    @property
-    def major(self) -> int:
-        """Major version of CUDA."""
-        return int(self.version.split(".")[0])
-
-    def compile(self, *architectures: str) -> bytes:
-        """Compile the kernels: one architecture to a cubin, several to a compressed fatbin.
+    def compile(self, architecture: str) -> bytes:
+        """The kernels as a cubin.
 
         Raises:
             RuntimeUnavailableError: nvcc refused; the message is its own.
         """
-        targets = [f"--generate-code=arch={name.replace('sm_', 'compute_')},code={name}" for name in architectures]
-        kind = ["--cubin"] if len(architectures) == 1 else ["--fatbin", "--compress-mode=size"]
+        return self._run("--cubin", _target(architecture))
+
+    def compile_all(self, architectures: Sequence[str]) -> bytes:
+        """The kernels as a compressed fatbin; no warning is let through.
+
+        Raises:
+            RuntimeUnavailableError: nvcc refused; the message is its own.
+        """
+        strict = ("--Werror", "all-warnings")
+        return self._run("--fatbin", "--compress-mode=size", *strict, *(_target(name) for name in architectures))
+
+    def _run(self, *options: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "kernels"
-            command = [self._path, *FLAGS, *WARNINGS, *kind, *targets, str(KERNELS / DEVICE_SOURCE), "-o", str(output)]
+            command = [self._path, *FLAGS, *options, str(KERNELS / DEVICE_SOURCE), "-o", str(output)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeUnavailableError(f"{' '.join(command)} failed: {done.stderr.strip()}")
             return output.read_bytes()
 
 
-class Nvrtc:
-    """NVIDIA's run-time compilation library, of a CUDA toolkit or a wheel."""
+def _target(architecture: str) -> str:
+    """nvcc's option for machine code ("sm_87") or PTX ("compute_120")."""
+    return f"--generate-code=arch={architecture.replace('sm_', 'compute_')},code={architecture}"
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = library
+
+class Nvrtc:
+    """NVIDIA's run-time compilation library, of a CUDA toolkit or a wheel.
+
+    Attributes:
+        name: with the version, e.g. "nvrtc-12.6".
+
+    Raises:
+        OSError: there is no such library.
+    """
+
+    def __init__(self, path: str) -> None:
+        if os.path.dirname(path):
+            for builtins in Path(path).parent.glob("libnvrtc-builtins.so.*"):
+                ctypes.CDLL(str(builtins))  # the library would look for it in the system's folders only
+        self._library = ctypes.CDLL(path)
         major, minor = ctypes.c_int(), ctypes.c_int()
         self._call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
         self.name = f"nvrtc-{major.value}.{minor.value}"
 
     def compile(self, architecture: str) -> bytes:
-        """Compile the kernels to a cubin.
+        """The kernels as a cubin.
 
         Raises:
             RuntimeUnavailableError: NVRTC refused; the message is its log.
@@ -240,7 +260,7 @@ def build_fatbin() -> None:
     if program is None:
         raise RuntimeUnavailableError("nvcc is not found; install the CUDA toolkit 13 or put its bin folder into PATH")
     compiler = Nvcc(program)
-    code = compiler.compile(*ARCHITECTURES)
+    code = compiler.compile_all(ARCHITECTURES)
     origin = {
         "source_sha256": source_hash(),
         "fatbin_sha256": hashlib.sha256(code).hexdigest(),

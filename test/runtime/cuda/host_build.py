@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from eseg_ros.runtime.cuda.kernel_module import HOST_SOURCE, KERNELS, source_hash
+from eseg_ros.runtime.cuda.parameters import ENCODINGS, IMAGE
+from eseg_ros.runtime.image import layout
+from eseg_ros.runtime.types import Frame
 
 CACHE = Path(__file__).parents[3] / "build" / "kernels"
 FLAGS = ("-O2", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-shared", "-fPIC")
@@ -36,3 +39,11 @@ def run_on_host(kernel: str, parameters: np.void) -> None:
     """Run "eseg_preprocess" or "eseg_postprocess" over all pixels; every address in `parameters` is a host pointer."""
     struct = np.ascontiguousarray(parameters)
     getattr(load_host_build(), f"{kernel}_host")(struct.ctypes.data_as(ctypes.c_void_p))
+
+
+def image_parameters(frame: Frame) -> np.void:
+    """A raw frame as the kernels read it, in the frame's own memory."""
+    found = layout(frame)
+    data = np.frombuffer(frame.data, np.uint8)
+    encoding = ENCODINGS.index(found.encoding)
+    return np.array((data.ctypes.data, encoding, found.width, found.height, found.step), IMAGE)[()]

@@ -11,7 +11,11 @@ constexpr unsigned char UNDECIDED_ID = 255;
 constexpr float LARGEST_LOGIT = 1e30f;
 
 // Infinity becomes a large number, whose interpolation is no NaN, and NaN the least one, which never wins.
-ESEG_FUNCTION float finite(float logit) { return fminf(fmaxf(logit, -LARGEST_LOGIT), LARGEST_LOGIT); }
+ESEG_FUNCTION float finite(float logit)
+{
+    const float not_nan = logit > -LARGEST_LOGIT ? logit : -LARGEST_LOGIT;
+    return not_nan < LARGEST_LOGIT ? not_nan : LARGEST_LOGIT;
+}
 
 // Where mask pixel `pixel` lies on an axis of `size` logits; beyond the outer ones both are the same.
 ESEG_FUNCTION Between place_on_logits(int pixel, float scale, float offset, int size)
