@@ -6,11 +6,14 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from emulated_driver import EmulatedDriver
 
 from eseg_ros.engine.manifest import Engine, EngineManifest
 from eseg_ros.runtime.cpu import input_shape, output_shape
 from eseg_ros.runtime.cuda.driver import DeviceInfo, Driver
+
+Floats = npt.NDArray[np.float32]
 
 
 class HostNetwork:
@@ -67,8 +70,12 @@ class HostNetwork:
         assert self._driver is not None
         (source, target), (read, written) = self.bound[-1], self._sizes
         tensor = self._driver.view(source, read).view(self.input_dtype).reshape(input_shape(self.manifest))
-        (logits,) = self._session.run(None, {self.manifest.input.name: tensor.astype(np.float32)})
-        self._driver.view(target, written).view(self.output_dtype)[:] = logits.ravel()
+        self._driver.view(target, written).view(self.output_dtype)[:] = self.infer(tensor.astype(np.float32)).ravel()
+
+    def infer(self, tensor: Floats) -> Floats:
+        """The logits (1, classes, h, w) of an input (1, 3, H, W)."""
+        (logits,) = self._session.run(None, {self.manifest.input.name: tensor})
+        return logits
 
     def close(self) -> None:
         self._driver = None
