@@ -50,7 +50,7 @@ class ImageLayout:
         width: pixels.
         height: pixels of the picture; nv12 has half as many rows of UV behind them.
         step: bytes from one row to the next.
-        size: bytes from the first pixel to the end of the last, the frame has at least as many.
+        size: bytes from the first pixel to the end of the last; the frame has at least as many.
     """
 
     encoding: str
@@ -69,9 +69,11 @@ def layout(frame: Frame) -> ImageLayout:
     """Check a raw frame without touching its pixels.
 
     Raises:
-        UnsupportedEncodingError: an encoding that is not in SUPPORTED_ENCODINGS, or compressed.
+        UnsupportedEncodingError: an encoding that is not in SUPPORTED_ENCODINGS, or a compressed one.
         FrameError: sizes that do not fit each other or the data.
     """
+    if is_compressed(frame):
+        raise UnsupportedEncodingError(f"a {frame.encoding} file has no layout; decode it first")
     encoding = _ALIASES.get(frame.encoding, frame.encoding)
     if encoding not in _RAW:
         raise UnsupportedEncodingError(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from eseg_ros.errors import FrameError, UnsupportedEncodingError
-from eseg_ros.runtime.image import SUPPORTED_ENCODINGS, decode
+from eseg_ros.runtime.cuda.parameters import ENCODINGS
+from eseg_ros.runtime.image import SUPPORTED_ENCODINGS, ImageLayout, decode, is_compressed, layout
 from eseg_ros.runtime.types import Frame, Image8
 
 WIDTH, HEIGHT = 22, 12
@@ -203,6 +204,46 @@ def test_an_odd_width_is_refused_where_pixels_come_in_pairs(encoding: str) -> No
 def test_a_bayer_image_of_one_row_is_refused() -> None:
     with pytest.raises(FrameError, match="2x2"):
         decode(Frame(memoryview(bytes(64)), "bayer_rggb8", 8, 1, 8, 0))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "channels", "name"),
+    [
+        ("bgr8", 3, "bgr8"),
+        ("8UC3", 3, "bgr8"),
+        ("rgba8", 4, "rgba8"),
+        ("8UC1", 1, "mono8"),
+        ("yuv422", 2, "uyvy"),
+        ("yuv422_yuy2", 2, "yuyv"),
+        ("bayer_grbg8", 1, "bayer_grbg8"),
+    ],
+)
+def test_the_layout_tells_how_the_bytes_lie(encoding: str, channels: int, name: str) -> None:
+    frame = raw_frame(np.zeros((HEIGHT, WIDTH * channels), np.uint8), encoding)
+    step = WIDTH * channels + PADDING
+    assert layout(frame) == ImageLayout(name, WIDTH, HEIGHT, step, step * HEIGHT - PADDING)
+
+
+@pytest.mark.parametrize("height", [HEIGHT, HEIGHT * 3 // 2], ids=["height of the picture", "height of both planes"])
+def test_the_layout_of_nv12_has_the_pictures_height_and_both_planes_bytes(picture: Image8, height: int) -> None:
+    step = WIDTH + PADDING
+    expected = ImageLayout("nv12", WIDTH, HEIGHT, step, step * HEIGHT * 3 // 2 - PADDING)
+    assert layout(raw_frame(nv12_of(picture), "nv12", height=height)) == expected
+
+
+def test_bytes_behind_the_image_do_not_belong_to_it() -> None:
+    assert layout(Frame(memoryview(bytes(1000)), "mono8", 10, 5, 20, 0)).size == 90
+
+
+def test_every_encoding_is_compressed_or_one_that_the_kernels_know() -> None:
+    frames = [Frame(memoryview(bytes(6 * 64)), encoding, 8, 8, 32, 0) for encoding in SUPPORTED_ENCODINGS]
+    assert [frame.encoding for frame in frames if is_compressed(frame)] == ["jpeg", "png"]
+    assert {layout(frame).encoding for frame in frames if not is_compressed(frame)} == set(ENCODINGS)
+
+
+def test_a_compressed_file_has_no_layout() -> None:
+    with pytest.raises(UnsupportedEncodingError, match="decode it first"):
+        layout(file_frame(b"", "jpeg"))
 
 
 def file_frame(file: bytes, encoding: str) -> Frame:

@@ -36,7 +36,8 @@ struct Between {
 };
 
 // Where the centre of target pixel `target` lies on the source: (target + 0.5) * source_size / target_size - 0.5, not
-// before the first pixel and not behind the last. As a fraction over 2 * target_size it needs no rounding.
+// before the first pixel and not behind the last. As a fraction over 2 * target_size it needs no rounding; sizes up to
+// 32767 fit.
 ESEG_FUNCTION Between place_between(int target, int target_size, int source_size)
 {
     const int denominator = 2 * target_size;
@@ -72,7 +73,7 @@ ESEG_FUNCTION const unsigned char* row_of(const ImageParameters& image, int y)
     return image.data + static_cast<long long>(image.step) * y;
 }
 
-// One byte, grey, or blue, green and red in the first of CHANNELS bytes.
+// CHANNELS bytes a pixel: grey, or blue, green, red and perhaps alpha; red and blue are exchanged later where needed.
 template <int CHANNELS>
 struct Packed {
     static ESEG_FUNCTION Color at(const ImageParameters& image, int x, int y)
