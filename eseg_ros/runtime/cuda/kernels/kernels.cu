@@ -1,5 +1,5 @@
-// The kernels of the device: one thread a pixel, in blocks of 32x8 (BLOCK of parameters.py). The work is in the headers,
-// which host.cpp runs on the CPU.
+// The kernels of the device: one thread a pixel, in blocks of 32x8 (BLOCK of parameters.py). The work is done in the
+// headers, which host.cpp runs on the CPU.
 
 #include "postprocess.h"
 #include "preprocess.h"
