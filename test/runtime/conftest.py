@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from emulated_driver import EmulatedDriver
+from host_network import HostNetwork
 
 from eseg_ros.engine.manifest import Engine, EngineManifest, load_engine
 from eseg_ros.errors import DeviceError, FrameError
 from eseg_ros.labels import CAMVID
-from eseg_ros.runtime.types import Frame, Image8, Outputs, Result, Timings
+from eseg_ros.runtime.cuda.cuda_runtime import CudaRuntime
+from eseg_ros.runtime.select import create_runtime
+from eseg_ros.runtime.types import Frame, Image8, Outputs, Result, Runtime, Timings
 
 FrameMaker = Callable[..., Frame]
+RuntimeMaker = Callable[..., Runtime]
 
 
 @pytest.fixture
@@ -47,6 +52,21 @@ def bgr_frame(image: Image8, stamp_ns: int = 0, frame_id: str = "camera") -> Fra
 def make_frame() -> FrameMaker:
     """`make_frame(image, stamp_ns, frame_id)`."""
     return bgr_frame
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def make_runtime(request: pytest.FixtureRequest) -> Iterator[RuntimeMaker]:
+    """`make_runtime(engine, slots=2)`: not loaded yet; on the CPU, and on an emulated GPU that works by itself."""
+    drivers: list[EmulatedDriver] = []
+
+    def make(engine: Engine, slots: int = 2) -> Runtime:
+        if request.param == "cpu":
+            return create_runtime(engine, slots=slots)
+        drivers.append(EmulatedDriver(free_running=True))
+        return CudaRuntime(drivers[-1], HostNetwork(engine), slots)
+
+    yield make
+    assert [misuse for driver in drivers for misuse in driver.misuses] == []
 
 
 class HeldRuntime:

@@ -12,7 +12,6 @@ import pytest
 from eseg_ros.engine.manifest import Engine
 from eseg_ros.errors import DeviceError, FrameError
 from eseg_ros.runtime.pipeline import Pipeline
-from eseg_ros.runtime.select import create_runtime
 from eseg_ros.runtime.types import Frame, Image8, Outputs, Result
 
 FrameMaker = Callable[..., Frame]
@@ -80,11 +79,11 @@ def test_a_failed_frame_frees_its_slot(held_runtime, frame: Frame) -> None:
 @pytest.mark.parametrize("slots", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_map_gives_every_frame_its_result_or_its_error_in_order(
-    engine: Engine, make_frame: FrameMaker, painted: Image8, slots: int, count: int
+    make_runtime, engine: Engine, make_frame: FrameMaker, painted: Image8, slots: int, count: int
 ) -> None:
     frames = [make_frame(np.roll(painted, 8 * stamp, axis=1), stamp) for stamp in range(count)]
     frames = [replace(frame, encoding="mono16") if frame.stamp_ns % 3 == 1 else frame for frame in frames]
-    with Pipeline(create_runtime(engine, slots=slots)) as pipeline:
+    with Pipeline(make_runtime(engine, slots=slots)) as pipeline:
         outcomes = list(pipeline.map(frames))
     assert len(outcomes) == count
     for stamp, outcome in enumerate(outcomes):
@@ -95,11 +94,11 @@ def test_map_gives_every_frame_its_result_or_its_error_in_order(
             assert outcome.stamp_ns == stamp
 
 
-def test_map_gives_what_one_frame_at_a_time_gives(engine: Engine, make_frame: FrameMaker) -> None:
+def test_map_gives_what_one_frame_at_a_time_gives(make_runtime, engine: Engine, make_frame: FrameMaker) -> None:
     rng = np.random.default_rng(0)
     frames = [make_frame(rng.integers(0, 256, (50 + n, 70, 3), dtype=np.uint8)) for n in range(6)]
     outputs = Outputs(overlay=True, confidence=True)
-    with Pipeline(create_runtime(engine, slots=3)) as pipeline:
+    with Pipeline(make_runtime(engine, slots=3)) as pipeline:
         together = list(pipeline.map(frames, outputs))
         for frame, result in zip(frames, together, strict=True):
             pipeline.submit(frame, outputs)

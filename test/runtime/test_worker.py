@@ -8,9 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from emulated_driver import EmulatedDriver
+from host_network import HostNetwork
 
 from eseg_ros.engine.manifest import Engine
 from eseg_ros.errors import DeviceError, EngineError, FrameError
+from eseg_ros.runtime.cuda.cuda_runtime import CudaOptions, CudaRuntime
 from eseg_ros.runtime.select import create_runtime
 from eseg_ros.runtime.types import Frame, Image8, Outputs, Result
 from eseg_ros.runtime.worker import STAGES, Counters, Worker
@@ -94,9 +97,9 @@ def total(counters: Counters) -> int:
 
 
 def test_a_frame_comes_back_as_its_cameras_result(
-    engine: Engine, make_worker, listener: Listener, frame: Frame
+    engine: Engine, make_runtime, make_worker, listener: Listener, frame: Frame
 ) -> None:
-    worker = make_worker(create_runtime(engine), "front", "rear")
+    worker = make_worker(make_runtime(engine), "front", "rear")
     worker.offer("rear", stamped(frame, 42))
     listener.wait(results=1)
     assert listener.results == [("rear", 42)]
@@ -190,7 +193,7 @@ def test_a_clock_behind_the_stamps_stalls_nothing(held_runtime, make_worker, fra
     held_runtime.wait_submitted(1)
 
 
-def test_outputs_are_asked_for_each_frame(engine: Engine, make_worker, frame: Frame) -> None:
+def test_outputs_are_asked_for_each_frame(engine: Engine, make_runtime, make_worker, frame: Frame) -> None:
     asked: list[str] = []
     overlays: list[bool] = []
     came = threading.Semaphore(0)
@@ -203,7 +206,7 @@ def test_outputs_are_asked_for_each_frame(engine: Engine, make_worker, frame: Fr
         overlays.append(result.overlay is not None)
         came.release()
 
-    worker = make_worker(create_runtime(engine), "front", outputs=outputs, on_result=on_result)
+    worker = make_worker(make_runtime(engine), "front", outputs=outputs, on_result=on_result)
     for _ in range(2):
         worker.offer("front", frame)
         assert came.acquire(timeout=5)
@@ -249,7 +252,7 @@ def test_a_lost_device_is_told_once_and_the_worker_takes_no_more(
 
 
 def test_a_new_worker_mends_a_failed_one(
-    held_runtime, engine: Engine, make_worker, listener: Listener, frame: Frame
+    held_runtime, engine: Engine, make_runtime, make_worker, listener: Listener, frame: Frame
 ) -> None:
     broken = make_worker(held_runtime, "front")
     held_runtime.break_device()
@@ -257,17 +260,49 @@ def test_a_new_worker_mends_a_failed_one(
     held_runtime.finish()
     listener.wait(failures=1)
     assert broken.stop(5)
-    make_worker(create_runtime(engine), "front").offer("front", frame)
+    make_worker(make_runtime(engine), "front").offer("front", frame)
     listener.wait(results=1)
 
 
-def test_a_callback_that_raises_is_a_failure_and_not_silence(
+def test_a_lost_device_is_noticed_though_it_notifies_nobody_and_no_frame_comes(
+    engine: Engine, make_worker, listener: Listener, frame: Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = EmulatedDriver()  # which does not move by itself
+    worker = make_worker(CudaRuntime(driver, HostNetwork(engine)), "front")
+    launch_host = driver.launch_host
+
+    def be_lost(*arguments: Any) -> None:
+        launch_host(*arguments)
+        driver.lose_device()
+
+    monkeypatch.setattr(driver, "launch_host", be_lost)
+    worker.offer("front", frame)
+    listener.wait(failures=1)
+    assert isinstance(listener.failures[0], DeviceError)
+    assert worker.stop(5)
+    assert worker.counters("front") == Counters(received=1, failed=1)
+
+
+def test_a_runtime_that_notifies_nobody_is_polled(
     engine: Engine, make_worker, listener: Listener, frame: Frame
+) -> None:
+    driver = EmulatedDriver()  # which only moves when it is asked
+    worker = make_worker(CudaRuntime(driver, HostNetwork(engine), options=CudaOptions(wait="spin")), "front")
+    for count in range(1, 4):
+        worker.offer("front", frame)
+        listener.wait(results=count)
+    assert worker.stop(5)
+    assert "launch_host" not in [call.name for call in driver.calls]
+    assert driver.misuses == []
+
+
+def test_a_callback_that_raises_is_a_failure_and_not_silence(
+    engine: Engine, make_runtime, make_worker, listener: Listener, frame: Frame
 ) -> None:
     def on_result(camera: str, result: Result) -> None:
         raise ZeroDivisionError("in the callback")
 
-    worker = make_worker(create_runtime(engine), "front", on_result=on_result)
+    worker = make_worker(make_runtime(engine), "front", on_result=on_result)
     worker.offer("front", frame)
     listener.wait(failures=1)
     assert isinstance(listener.failures[0], ZeroDivisionError)
@@ -305,9 +340,9 @@ def test_stop_accounts_for_every_frame_and_may_come_twice(
 
 
 def test_stages_have_percentiles_once_there_are_results(
-    engine: Engine, make_worker, listener: Listener, frame: Frame
+    engine: Engine, make_runtime, make_worker, listener: Listener, frame: Frame
 ) -> None:
-    worker = make_worker(create_runtime(engine), "front", "rear")
+    worker = make_worker(make_runtime(engine), "front", "rear")
     assert worker.stages_ms("front") == {}
     for count in range(1, 6):
         worker.offer("front", frame)
@@ -322,9 +357,9 @@ def test_stages_have_percentiles_once_there_are_results(
     assert worker.stages_ms("rear") == {}
 
 
-def test_under_load_every_snapshot_adds_up(engine: Engine, make_worker, frame: Frame) -> None:
+def test_under_load_every_snapshot_adds_up(engine: Engine, make_runtime, make_worker, frame: Frame) -> None:
     cameras = ("front", "left", "right")
-    worker = make_worker(create_runtime(engine), *cameras, max_age_ns=SECOND, now_ns=lambda: 2 * SECOND)
+    worker = make_worker(make_runtime(engine), *cameras, max_age_ns=SECOND, now_ns=lambda: 2 * SECOND)
     kinds = [stamped(frame, 2 * SECOND), replace(frame, encoding="mono16", stamp_ns=2 * SECOND), stamped(frame, 0)]
 
     def drive(camera: str) -> None:
