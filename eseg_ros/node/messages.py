@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import String
 
-from eseg_ros.engine.manifest import EngineManifest
 from eseg_ros.runtime.image import compressed_encoding
 from eseg_ros.runtime.types import Frame, Image8
 
@@ -71,14 +68,23 @@ def image_message(pixels: Image8, encoding: str, stamp_ns: int, frame_id: str) -
     return message
 
 
-def label_info_message(manifest: EngineManifest) -> String:
-    """What the ids in a mask mean, as JSON text.
+def compressed_message(
+    pixels: Image8, encoding: str, file_format: str, stamp_ns: int, frame_id: str, quality: int
+) -> CompressedImage:
+    """A compressed image message with a format as image_transport's plugins write and read it.
 
-    `{"engine": NAME, "ignore_id": ID, "classes": [{"id": ID, "name": NAME, "color": [R, G, B]}, ...]}`
+    Args:
+        pixels: (H, W) or (H, W, 3) uint8.
+        encoding: sensor_msgs encoding that fits them, "mono8" or "bgr8".
+        file_format: "png", which is exact, or "jpeg".
+        stamp_ns: of the frame that the pixels come from.
+        frame_id: of that frame.
+        quality: of a JPEG, 1 to 100.
     """
-    classes = manifest.classes
-    labels = [
-        {"id": index, "name": name, "color": list(color)}
-        for index, (name, color) in enumerate(zip(classes.names, classes.palette, strict=True))
-    ]
-    return String(data=json.dumps({"engine": manifest.name, "ignore_id": classes.ignore_id, "classes": labels}))
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if file_format == "jpeg" else []
+    _, data = cv2.imencode(f".{file_format}", pixels, options)
+    message = CompressedImage(format=f"{encoding}; {file_format} compressed {encoding}")
+    message.header.stamp = ns_to_stamp(stamp_ns)
+    message.header.frame_id = frame_id
+    message.data.frombytes(data.data)
+    return message

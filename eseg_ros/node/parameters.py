@@ -1,13 +1,14 @@
-"""The node's parameters: declared from one table, read into frozen dataclasses, changes taken or refused as a whole."""
+"""The node's parameters: declared, read into frozen dataclasses, changes taken or refused as a whole."""
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
@@ -18,9 +19,9 @@ from rclpy.parameter import Parameter
 from rclpy.validate_topic_name import validate_topic_name
 
 from eseg_ros.errors import EsegError
-from eseg_ros.runtime.select import RUNTIMES
+from eseg_ros.node.declarations import CAMERA_DECLARATIONS, NODE_DECLARATIONS, Declaration
 
-TRANSPORTS = ("raw", "compressed")
+_FOREIGN_PREFIXES = ("qos_overrides.", "diagnostic_updater.")  # declared by others, some of them later
 
 
 class ParameterError(EsegError):
@@ -28,85 +29,15 @@ class ParameterError(EsegError):
 
 
 @dataclass(frozen=True, slots=True)
-class Declaration:
-    """One parameter as users see it.
-
-    Attributes:
-        name: full name, or for a camera's parameter the part behind `cameras.NAME.`.
-        default: also gives the type.
-        description: a sentence, with the unit.
-        minimum: smallest number allowed, if `maximum` is given.
-        maximum: largest number allowed.
-        choices: the only texts allowed; empty for any.
-        live: may be changed at any time; the others only while the node is unconfigured.
-    """
-
-    name: str
-    default: Any
-    description: str
-    minimum: float = 0
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    live: bool = False
-
-    def descriptor(self) -> ParameterDescriptor:
-        """The description as rclpy keeps it; rclpy itself holds type and range."""
-        descriptor = ParameterDescriptor(description=self.description)
-        if self.choices:
-            descriptor.additional_constraints = "one of: " + ", ".join(self.choices)
-        if not self.live:
-            descriptor.additional_constraints += "; " * bool(self.choices) + "fixed while the node is configured"
-        if isinstance(self.default, int) and self.maximum is not None:
-            bounds = IntegerRange(from_value=int(self.minimum), to_value=int(self.maximum), step=1)
-            descriptor.integer_range = [bounds]
-        elif isinstance(self.default, float) and self.maximum is not None:
-            bounds = FloatingPointRange(from_value=float(self.minimum), to_value=float(self.maximum))
-            descriptor.floating_point_range = [bounds]
-        return descriptor
-
-
-NODE_DECLARATIONS = (
-    Declaration("engine", "", "Engine to run: a shipped engine's name, or the path of its NAME.json or NAME.onnx."),
-    Declaration("runtime", "auto", "Inference library; auto takes the fastest that is installed.", choices=RUNTIMES),
-    Declaration("slots", 2, "Frames under way at once: 1 is the least memory, 2 or 3 overlap.", minimum=1, maximum=3),
-    Declaration("threads", 0, "CPU threads of the inference library; 0 lets it choose.", maximum=64),
-    Declaration("camera_names", ["camera"], "Cameras; each one's parameters stand under cameras.NAME."),
-    Declaration(
-        "max_age_ms",
-        0.0,
-        "Frames older than this by stamp and node clock are dropped, milliseconds; 0 takes frames of any age.",
-        maximum=60_000.0,
-        live=True,
-    ),
-    Declaration("overlay_alpha", 0.5, "Weight of the colors in the overlay, 0 to 1.", maximum=1.0, live=True),
-    Declaration(
-        "confidence_threshold",
-        0.0,
-        "Pixels whose winning class is less probable than this become 255 in the mask; 0 keeps every pixel.",
-        maximum=1.0,
-        live=True,
-    ),
-    Declaration(
-        "diagnostics_period_s", 1.0, "Time from one message on /diagnostics to the next, s.", minimum=0.1, maximum=60.0
-    ),
-    Declaration("autostart", True, "Configure and activate by itself at the start."),
-)
-
-CAMERA_DECLARATIONS = (
-    Declaration("image_topic", "", "Topic of the camera's images, exactly as published."),
-    Declaration(
-        "transport", "raw", "raw for sensor_msgs/Image, compressed for sensor_msgs/CompressedImage.", choices=TRANSPORTS
-    ),
-)
-
-
-@dataclass(frozen=True, slots=True)
 class CameraParameters:
-    """Parameters of one camera."""
+    """What is fixed of one camera; `cameras.NAME.` in declarations.CAMERA_DECLARATIONS."""
 
     name: str
     image_topic: str
-    transport: str
+    camera_info_topic: str = ""
+    transport: str = "raw"
+    reliability: str = "best_effort"
+    depth: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +48,28 @@ class NodeParameters:
     runtime: str
     slots: int
     threads: int
+    classes_map: tuple[str, ...]
     cameras: tuple[CameraParameters, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class LiveParameters:
-    """What may change between two frames."""
+class LiveCameraParameters:
+    """What may change of one camera between two frames."""
 
-    max_age_ms: float
-    overlay_alpha: float
-    confidence_threshold: float
+    max_rate: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveParameters:
+    """What may change between two frames, all at once."""
+
+    lazy: bool = True
+    max_age_ms: float = 0.0
+    overlay_alpha: float = 0.5
+    confidence_threshold: float = 0.0
+    jpeg_quality: int = 90
+    diagnostics_period_s: float = 1.0
 
 
 class Parameters:
@@ -134,6 +77,9 @@ class Parameters:
 
     A value from the command line or a YAML file that does not fit does not stop the node: it is remembered, `load` says
     what is wrong, and setting that parameter mends it.
+
+    Values are kept in a mapping that a set of changes replaces as a whole, so that another thread sees all of the
+    changes or none.
 
     Attributes:
         locked: while true, only live parameters may be set.
@@ -144,9 +90,14 @@ class Parameters:
         self._node = node
         self._declarations: dict[str, Declaration] = {}
         self._misfits: dict[str, str] = {}
+        self._values: Mapping[str, Any] = {}
         for declaration in NODE_DECLARATIONS:
             self._declare(declaration.name, declaration)
-        node.add_on_set_parameters_callback(self._check)
+        if hasattr(node, "add_post_set_parameters_callback"):
+            node.add_on_set_parameters_callback(self._check)
+            node.add_post_set_parameters_callback(self._take)
+        else:  # Humble
+            node.add_on_set_parameters_callback(self._check_and_take)
 
     def load(self) -> NodeParameters:
         """The parameters as they stand; declares those of every camera named.
@@ -154,55 +105,55 @@ class Parameters:
         Raises:
             ParameterError: names every parameter that does not fit.
         """
-        names = self._value("camera_names")
+        names = self._values["camera_names"]
         problems = _camera_name_problems(names)
         if not problems:
             for declaration in CAMERA_DECLARATIONS:
                 for name in names:
                     self._declare(f"cameras.{name}.{declaration.name}", declaration)
-            topics = {name: self._value(f"cameras.{name}.image_topic") for name in names}
-            problems = [problem for name in names if (problem := _topic_problem(name, topics[name]))]
-        if not self._value("engine"):
+            problems = [problem for name in names for problem in self._topic_problems(name)]
+        if not self._values["engine"]:
             problems.append("engine is empty: set it to the name or path of an engine, see `ls engines`")
         problems = [*self._misfits.values(), *problems]
         if problems:
             raise ParameterError("; ".join(problems))
+        values = self._values
         return NodeParameters(
-            engine=self._value("engine"),
-            runtime=self._value("runtime"),
-            slots=self._value("slots"),
-            threads=self._value("threads"),
-            cameras=tuple(
-                CameraParameters(
-                    name=name,
-                    image_topic=self._value(f"cameras.{name}.image_topic"),
-                    transport=self._value(f"cameras.{name}.transport"),
-                )
-                for name in names
-            ),
+            engine=values["engine"],
+            runtime=values["runtime"],
+            slots=values["slots"],
+            threads=values["threads"],
+            classes_map=tuple(filter(None, values["classes.map"])),
+            cameras=tuple(CameraParameters(name, **self._read(CameraParameters, f"cameras.{name}.")) for name in names),
         )
 
     @property
     def live(self) -> LiveParameters:
         """The live parameters as they stand; may be read in any thread."""
-        return LiveParameters(
-            max_age_ms=self._value("max_age_ms"),
-            overlay_alpha=self._value("overlay_alpha"),
-            confidence_threshold=self._value("confidence_threshold"),
-        )
+        return LiveParameters(**self._read(LiveParameters))
+
+    def live_camera(self, name: str) -> LiveCameraParameters:
+        """The live parameters of a camera that `load` has declared; may be read in any thread."""
+        return LiveCameraParameters(**self._read(LiveCameraParameters, f"cameras.{name}."))
 
     @property
     def autostart(self) -> bool:
         """Whether the node configures and activates itself."""
-        return bool(self._value("autostart"))
+        return bool(self._values["autostart"])
 
-    @property
-    def diagnostics_period_s(self) -> float:
-        """Seconds from one diagnostics message to the next."""
-        return float(self._value("diagnostics_period_s"))
+    def unknown(self) -> list[str]:
+        """A sentence for each given parameter that nothing reads, with what was probably meant. Ask after `load`."""
+        return [
+            self._unknown(name)
+            for name in given_parameters(self._node)
+            if not self._node.has_parameter(name) and not name.startswith(_FOREIGN_PREFIXES)
+        ]
 
-    def _value(self, name: str) -> Any:
-        return self._node.get_parameter(name).value
+    def _read(self, kind: type, prefix: str = "") -> dict[str, Any]:
+        """The values of those fields of a dataclass that are parameters."""
+        values = self._values
+        names = [field.name for field in fields(kind)]
+        return {name: values[prefix + name] for name in names if prefix + name in values}
 
     def _declare(self, name: str, declaration: Declaration) -> None:
         """Declare one parameter unless it is; a given value that does not fit is remembered and left out."""
@@ -214,25 +165,60 @@ class Parameters:
             misfit = _choice_problem(name, value, declaration)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             self._node.declare_parameter(name, declaration.default, declaration.descriptor(), ignore_override=True)
+            value = declaration.default
             misfit = f"{name} does not fit: {error}. {declaration.description}"
+        self._values = {**self._values, name: value}
         if misfit:
             self._misfits[name] = misfit
 
     def _check(self, changes: Sequence[Parameter]) -> SetParametersResult:
-        """Take a set of changes as a whole, or refuse it as a whole with every reason."""
+        """Allow a set of changes as a whole, or refuse it as a whole with every reason."""
         known = [(change, self._declarations[change.name]) for change in changes if change.name in self._declarations]
         problems = [
             f"{change.name} is fixed while the node is configured: clean it up first, "
             f"`ros2 lifecycle set {self._node.get_fully_qualified_name()} cleanup`"
             for change, declaration in known
-            if self.locked and not declaration.live
+            if self.locked and declaration.change != "live"
         ]
         problems += filter(None, (_choice_problem(change.name, change.value, item) for change, item in known))
-        if problems:
-            return SetParametersResult(successful=False, reason="; ".join(problems))
-        for change, _ in known:
-            self._misfits.pop(change.name, None)
-        return SetParametersResult(successful=True)
+        return SetParametersResult(successful=not problems, reason="; ".join(problems))
+
+    def _take(self, changes: Sequence[Parameter]) -> None:
+        """Make a set of changes that was allowed the values from now on."""
+        taken = {change.name: change.value for change in changes if change.name in self._declarations}
+        for name in taken:
+            self._misfits.pop(name, None)
+        self._values = {**self._values, **taken}
+
+    def _check_and_take(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        result = self._check(changes)
+        if result.successful:
+            self._take(changes)
+        return result
+
+    def _topic_problems(self, camera: str) -> list[str]:
+        prefix = f"cameras.{camera}."
+        if not self._values[prefix + "image_topic"]:
+            return [f"{prefix}image_topic is empty: set it to the topic of camera {camera!r}, e.g. /{camera}/image_raw"]
+        names = [prefix + "image_topic", prefix + "camera_info_topic"]
+        return [problem for name in names if (problem := _topic_problem(name, self._values[name]))]
+
+    def _unknown(self, name: str) -> str:
+        known = {declaration.name for declaration in NODE_DECLARATIONS}
+        if parts := re.fullmatch(r"cameras\.([^.]+)\.(.+)", name):
+            camera = parts[1]
+            if camera not in self._values["camera_names"]:
+                return f"{name} is not used: camera_names does not hold {camera!r}"
+            known = {f"cameras.{camera}.{declaration.name}" for declaration in CAMERA_DECLARATIONS}
+        nearest = difflib.get_close_matches(name, known, 1)
+        meant = f"did you mean {nearest[0]}?" if nearest else "docs/parameters.md lists those there are"
+        return f"{name} is not a parameter of this node and is not used; {meant}"
+
+
+def given_parameters(node: Node) -> Mapping[str, Parameter]:
+    """What the command line, YAML files and the constructor gave, declared or not."""
+    given: Mapping[str, Parameter] = node._parameter_overrides  # rclpy shows them nowhere else
+    return given
 
 
 def _choice_problem(name: str, value: object, declaration: Declaration) -> str | None:
@@ -241,12 +227,10 @@ def _choice_problem(name: str, value: object, declaration: Declaration) -> str |
     return f"{name} is {value!r}; expected one of {', '.join(declaration.choices)}"
 
 
-def _topic_problem(camera: str, topic: str) -> str | None:
-    name = f"cameras.{camera}.image_topic"
-    if not topic:
-        return f"{name} is empty: set it to the topic of camera {camera!r}, e.g. /{camera}/image_raw"
+def _topic_problem(name: str, topic: str) -> str | None:
     try:
-        validate_topic_name(topic)
+        if topic:
+            validate_topic_name(topic)
     except InvalidTopicNameException as error:
         return f"{name} does not fit: {error}"
     return None

@@ -5,34 +5,33 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from std_msgs.msg import String
 
 from eseg_ros.engine.manifest import load_engine
 from eseg_ros.errors import EsegError
+from eseg_ros.labels import Relabeling, relabeling
 from eseg_ros.node.camera import Camera
-from eseg_ros.node.diagnostics import CameraHealth, camera_status, engine_status
-from eseg_ros.node.messages import label_info_message
-from eseg_ros.node.parameters import NodeParameters, Parameters
+from eseg_ros.node.labels import LabelPublishers
+from eseg_ros.node.parameters import NodeParameters, ParameterError, Parameters
+from eseg_ros.node.reporter import Reporter
+from eseg_ros.node.requests import RequestsDuringTransition
 from eseg_ros.runtime.select import create_runtime
-from eseg_ros.runtime.types import Frame, Runtime
+from eseg_ros.runtime.types import Frame, Outputs, Result, Runtime
 from eseg_ros.runtime.worker import Worker
 from eseg_ros.share import find_engine
 
 LOAD_POLL_S = 0.1
-STOP_TIMEOUT_S = 1.0
-_LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
+STOP_TIMEOUT_S = 0.5
+FOLLOW_PERIOD_S = 0.2
+"""How soon the node takes notice of those who subscribe to its outputs or leave."""
+JUMP_BACK_S = 0.1
+"""The clock may go back by so much without having jumped."""
+LEAST_LEAD_NS = 1_000_000_000
+"""A stamp may always be ahead of the clock by so much: /clock comes in steps."""
 
 
 class SegmentationNode(LifecycleNode):
@@ -44,35 +43,34 @@ class SegmentationNode(LifecycleNode):
     Args:
         stopped: asked while an engine loads; once it is true, configure gives up.
         options: for rclpy's node, e.g. `namespace`, `context`, `parameter_overrides`.
+
+    Attributes:
+        state: "unconfigured", "loading", "inactive", "active" or "finalized".
     """
 
     def __init__(self, *, stopped: Callable[[], bool] = lambda: False, **options: Any) -> None:
         super().__init__("segmentation", **options)
+        self.state = "unconfigured"
         self._stopped = stopped
         self._settings = Parameters(self)  # rclpy has a `_parameters` of its own
         self._cameras: dict[str, Camera] = {}
+        self._relabeling: Relabeling | None = None
         self._runtime: Runtime | None = None
         self._worker: Worker | None = None
-        self._active = False
+        self._ignored: list[str] = []
         self._failure: str | None = None  # for diagnostics, until the next configure
         self._failing = False  # the worker has failed, error processing has still to come
         self._worker_failed = self.create_guard_condition(self._on_worker_failed)
-        self._label_info = self.create_publisher(String, "~/label_info", _LATCHED)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._reported: dict[str, dict[str, int]] = {}
-        # On a steady clock: the timer must also run while simulated time stands still.
-        self._timer = self.create_timer(
-            self._settings.diagnostics_period_s,
-            self._publish_diagnostics,
-            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        self._requests = RequestsDuringTransition(self)
+        self._labels = LabelPublishers(self)
+        self._reporter = Reporter(self)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # timers must also run while simulated time stands still
+        self.create_timer(FOLLOW_PERIOD_S, self._follow_changes, clock=steady)
+        self._report_timer = self.create_timer(self._settings.live.diagnostics_period_s, self._report, clock=steady)
+        self._jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False),
+            post_callback=self._on_time_jump,
         )
-
-    @property
-    def state(self) -> str:
-        """The primary lifecycle state: "unconfigured", "inactive" or "active"."""
-        if self._worker is None:
-            return "unconfigured"
-        return "active" if self._active else "inactive"
 
     def autostart(self) -> None:
         """Configure and activate, if the parameter `autostart` says so."""
@@ -82,6 +80,7 @@ class SegmentationNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the engine; FAILURE, with the reason logged and in the diagnostics, where it cannot be used."""
         self._failure = None
+        self.state = "loading"
         try:
             self._configure(self._settings.load())
         except (EsegError, FileNotFoundError) as error:
@@ -89,6 +88,7 @@ class SegmentationNode(LifecycleNode):
         except Exception as error:  # rclpy would swallow it without a word
             self.get_logger().error(traceback.format_exc())
             return self._refuse(repr(error))
+        self.state = "inactive"
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -96,13 +96,13 @@ class SegmentationNode(LifecycleNode):
         assert self._worker is not None
         try:
             for camera in self._cameras.values():
-                camera.start()
+                camera.follow(lazy=self._settings.live.lazy)
         except Exception as error:  # rclpy would swallow it without a word
             self._failure = f"cannot activate: {error}"
             self.get_logger().error(self._failure)
             return TransitionCallbackReturn.ERROR
         self._worker.resume()
-        self._active = True
+        self.state = "active"
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -113,7 +113,7 @@ class SegmentationNode(LifecycleNode):
         for camera in self._cameras.values():
             camera.stop()
         self._worker.pause()
-        self._active = False
+        self.state = "inactive"
         return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -126,6 +126,7 @@ class SegmentationNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, whatever the state."""
         self._release()
+        self.state = "finalized"
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -136,32 +137,49 @@ class SegmentationNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Free everything, then the node."""
         self._release()
+        self._jumps.unregister()
         super().destroy_node()
 
     def _configure(self, parameters: NodeParameters) -> None:
-        engine = load_engine(find_engine(parameters.engine))
-        runtime = create_runtime(engine, parameters.runtime, parameters.slots, parameters.threads)
-        cameras = {camera.name: Camera(self, camera, self._on_frame) for camera in parameters.cameras}
-        self._runtime, self._cameras = runtime, cameras
-        worker = self._worker = Worker(
-            runtime,
-            tuple(cameras),
-            on_result=lambda camera, result: cameras[camera].publish(result),
-            on_drop=lambda camera, reason, frame, error: cameras[camera].reject(str(error)) if error else None,
-            on_failure=lambda error: self._on_failure(worker, error),
-            outputs=lambda camera: cameras[camera].outputs(self._settings.live),
-            now_ns=lambda: self.get_clock().now().nanoseconds,
-        )
-        worker.start()
-        while not worker.wait_loaded(LOAD_POLL_S):
-            if self._stopped():
-                raise EsegError("stopped while the engine was loading")
+        self._ignored = self._settings.unknown()
+        for complaint in self._ignored:
+            self.get_logger().warning(complaint)
         self._settings.locked = True
-        self._label_info.publish(label_info_message(runtime.manifest))
+        engine = load_engine(find_engine(parameters.engine))
+        if parameters.classes_map:
+            try:
+                self._relabeling = relabeling(engine.manifest.classes, parameters.classes_map)
+            except ValueError as error:
+                raise ParameterError(f"classes.map does not fit: {error}") from error
+        runtime = create_runtime(engine, parameters.runtime, parameters.slots, parameters.threads)
+        self._cameras = {camera.name: Camera(self, camera, self._on_frame) for camera in parameters.cameras}
+        self._load(runtime)
+        self._publish_labels()
         self.get_logger().info(
             f"engine {engine.manifest.name} ({engine.manifest.precision}) is ready: {runtime.name}, {runtime.device}; "
-            f"cameras: {', '.join(f'{camera.name} from {camera.topic}' for camera in cameras.values())}"
+            f"cameras: {', '.join(f'{camera.name} from {camera.topic}' for camera in self._cameras.values())}"
         )
+
+    def _load(self, runtime: Runtime) -> None:
+        """Start a worker and wait until it has loaded the engine; diagnostics and services go on meanwhile."""
+        self._runtime = runtime
+        worker = self._worker = Worker(
+            runtime,
+            tuple(self._cameras),
+            on_result=self._on_result,
+            on_drop=self._on_drop,
+            on_failure=lambda error: self._on_failure(worker, error),
+            outputs=self._outputs,
+            now_ns=self._now_ns,
+        )
+        worker.start()
+        next_report_s = time.monotonic()
+        while not worker.wait_loaded(LOAD_POLL_S):
+            if self._requests.serve() or self._stopped():
+                raise EsegError("shut down while the engine was loading")
+            if time.monotonic() >= next_report_s:
+                next_report_s = time.monotonic() + self._settings.live.diagnostics_period_s
+                self._report()
 
     def _refuse(self, reason: str) -> TransitionCallbackReturn:
         """End a configure that cannot succeed."""
@@ -172,20 +190,54 @@ class SegmentationNode(LifecycleNode):
 
     def _release(self) -> None:
         """Stop the worker, free the engine, end the cameras; harmless where nothing is held."""
-        self._active = self._failing = False
-        if self._worker is not None:
-            self._worker.stop(STOP_TIMEOUT_S)
+        loading = self.state == "loading"
+        self._failing = False
+        self.state = "unconfigured"
+        for camera in self._cameras.values():
+            camera.stop()
+        # What is loading cannot be interrupted; it is freed when it has loaded.
+        if self._worker is not None and not self._worker.stop(0 if loading else STOP_TIMEOUT_S):
+            self.get_logger().warning("the engine is still busy; it is freed as soon as it answers")
         for camera in self._cameras.values():
             camera.close()
         self._cameras = {}
+        self._relabeling = None
         self._worker = self._runtime = None
-        self._reported.clear()
+        self._reporter.forget()
         self._settings.locked = False
 
-    def _on_frame(self, camera: str, frame: Frame) -> None:
-        if self._worker is not None:
-            self._worker.max_age_ns = int(self._settings.live.max_age_ms * 1e6)
-            self._worker.offer(camera, frame)
+    def _on_frame(self, camera: Camera, frame: Frame) -> None:
+        """In the executor's thread: hand a frame over, if it keeps to the limits."""
+        if self._worker is None or not camera.admits(self._settings.live_camera(camera.name).max_rate):
+            return
+        max_age_ns = int(self._settings.live.max_age_ms * 1e6)
+        if max_age_ns and self._is_ahead(frame, max(max_age_ns, LEAST_LEAD_NS)):
+            camera.dropped_ahead += 1
+            return
+        self._worker.max_age_ns = max_age_ns
+        self._worker.offer(camera.name, frame)
+
+    def _is_ahead(self, frame: Frame, lead_ns: int) -> bool:
+        """Whether the stamp is no time of the node's clock: taken before the clock jumped back, or by a wrong clock.
+
+        Nothing is known before simulated time has begun.
+        """
+        now_ns = self._now_ns()
+        return 0 < now_ns < frame.stamp_ns - lead_ns
+
+    def _outputs(self, camera: str) -> Outputs:
+        """In the worker's thread: what the camera's next result must hold."""
+        scale = self._settings.live_camera(camera).scale
+        return self._cameras[camera].outputs.requested(self._settings.live, scale, self._relabeling)
+
+    def _on_result(self, camera: str, result: Result) -> None:
+        """In the worker's thread."""
+        self._cameras[camera].publish(result, self._settings.live.jpeg_quality)
+
+    def _on_drop(self, camera: str, reason: str, frame: Frame, error: Exception | None) -> None:
+        """In the worker's thread or the executor's."""
+        if error is not None:
+            self._cameras[camera].reject(str(error))
 
     def _on_failure(self, worker: Worker, error: Exception) -> None:
         """In the worker's thread: have the executor take the node through error processing."""
@@ -201,36 +253,43 @@ class SegmentationNode(LifecycleNode):
             f"the engine failed: {self._failure}. The node is unconfigured now; load the engine again: "
             f"ros2 lifecycle set {self.get_fully_qualified_name()} configure"
         )
-        if self._active:
+        if self.state == "active":
             self.trigger_deactivate()
         else:
             self.trigger_cleanup()
 
-    def _publish_diagnostics(self) -> None:
-        message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
-        name = self.get_fully_qualified_name().lstrip("/")
-        message.status = [engine_status(name, self.state, self._failure, self._runtime)]
-        if self._worker is not None:
-            for camera in self._cameras.values():
-                message.status.append(camera_status(name, self._health(camera, self._worker)))
-        self._diagnostics.publish(message)
+    def _on_time_jump(self, jump: TimeJump) -> None:
+        """The clock went back, as with a bag that begins anew: what was waiting belongs to the time before."""
+        self.get_logger().info(f"the time jumped back by {-jump.delta.nanoseconds / 1e9:.1f} s")
+        for camera in self._cameras.values():
+            camera.forget_times()
+        if self._worker is not None and self.state == "active":
+            self._worker.pause()
+            self._worker.resume()
 
-    def _health(self, camera: Camera, worker: Worker) -> CameraHealth:
-        counters = asdict(worker.counters(camera.name))
-        before = self._reported.get(camera.name, {})
-        self._reported[camera.name] = counters
-        problem = camera.type_problem() if self._active else None
-        if problem:
-            camera.warn(f"{problem}; no frame is taken until then")
-        return CameraHealth(
-            name=camera.name,
-            topic=camera.topic,
-            active=self._active,
-            type_problem=problem,
-            silent_s=None if camera.last_frame_s is None else time.monotonic() - camera.last_frame_s,
-            last_rejection=camera.last_rejection,
-            counters=counters,
-            recent={key: count - before.get(key, 0) for key, count in counters.items()},
-            stages_ms=worker.stages_ms(camera.name),
+    def _follow_changes(self) -> None:
+        """Be subscribed where somebody listens; keep up with live parameters that are not read frame by frame."""
+        period_ns = int(self._settings.live.diagnostics_period_s * 1e9)
+        if self._report_timer.timer_period_ns != period_ns:
+            self._report_timer.timer_period_ns = period_ns
+            self._report_timer.reset()
+        if self.state != "active":
+            return
+        for camera in self._cameras.values():
+            camera.follow(lazy=self._settings.live.lazy)
+        self._publish_labels()
+
+    def _publish_labels(self) -> None:
+        assert self._runtime is not None
+        manifest = self._runtime.manifest
+        classes = self._relabeling.classes if self._relabeling else manifest.classes
+        self._labels.publish(manifest.name, classes, self._settings.live.confidence_threshold)
+
+    def _report(self) -> None:
+        self._reporter.report(
+            self.state, self._failure, self._runtime, self._worker, self._cameras.values(), self._ignored
         )
+
+    def _now_ns(self) -> int:
+        """The node's clock: what ages are measured on."""
+        return int(self.get_clock().now().nanoseconds)

@@ -1,19 +1,16 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
+import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from eseg_ros.engine.manifest import load_engine
 from eseg_ros.node.messages import (
+    compressed_message,
     frame_from_compressed,
     frame_from_image,
     image_message,
-    label_info_message,
     ns_to_stamp,
     stamp_to_ns,
 )
@@ -91,12 +88,32 @@ def test_a_view_with_gaps_becomes_an_image_message_without() -> None:
     assert bytes(image_message(pixels, "mono8", 0, "").data) == pixels.tobytes()
 
 
-def test_label_info_names_and_colors_every_id(tiny_engine: Path) -> None:
-    manifest = load_engine(tiny_engine).manifest
+def test_a_mask_is_compressed_without_loss() -> None:
+    mask = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
 
-    info = json.loads(label_info_message(manifest).data)
+    message = compressed_message(mask, "mono8", "png", 5_000_000_006, "front", quality=1)
 
-    assert info["engine"] == "tiny"
-    assert info["ignore_id"] == 255
-    assert info["classes"][3] == {"id": 3, "name": "road", "color": [128, 64, 128]}
-    assert [label["id"] for label in info["classes"]] == list(range(len(manifest.classes)))
+    assert message.format == "mono8; png compressed mono8"
+    assert (message.header.stamp, message.header.frame_id) == (Time(sec=5, nanosec=6), "front")
+    decoded = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(decoded, mask)
+
+
+def test_a_picture_is_compressed_with_the_quality_asked_for() -> None:
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8), (60, 40))
+
+    good, poor = (compressed_message(smooth, "bgr8", "jpeg", 0, "", quality) for quality in (95, 5))
+
+    assert good.format == "bgr8; jpeg compressed bgr8"
+    assert len(poor.data) < len(good.data)
+    decoded = cv2.imdecode(np.frombuffer(good.data, np.uint8), cv2.IMREAD_COLOR)
+    assert np.abs(decoded.astype(int) - smooth).mean() < 3
+
+
+@pytest.mark.parametrize(("encoding", "file_format"), [("mono8", "png"), ("bgr8", "png"), ("bgr8", "jpeg")])
+def test_a_compressed_message_is_one_that_the_node_itself_could_read(encoding: str, file_format: str) -> None:
+    pixels = np.zeros((4, 6) if encoding == "mono8" else (4, 6, 3), np.uint8)
+
+    frame = frame_from_compressed(compressed_message(pixels, encoding, file_format, 0, "", 90))
+
+    assert frame.encoding == file_format

@@ -46,6 +46,7 @@ class Rig:
             "camera_names": ["front"],
             "cameras__front__image_topic": "image",
             "diagnostics_period_s": 0.1,
+            "lazy": False,
         }
         self._reports: list[DiagnosticArray] = ros.listen(DiagnosticArray, "/diagnostics")
 
