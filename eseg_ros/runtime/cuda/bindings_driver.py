@@ -61,7 +61,7 @@ class BindingsDriver(NativeDriver):
     def _enter(self, device: int) -> DeviceInfo:
         attribute = self._api.CUdevice_attribute
         major, minor, integrated = (
-            int(self._cuda("cuDeviceGetAttribute", attribute[f"CU_DEVICE_ATTRIBUTE_{name}"], device))
+            int(self._cuda("cuDeviceGetAttribute", getattr(attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), device))
             for name in ("COMPUTE_CAPABILITY_MAJOR", "COMPUTE_CAPABILITY_MINOR", "INTEGRATED")
         )
         info = DeviceInfo(
