@@ -488,7 +488,7 @@ class EmulatedDriver:
         if grid[0] * block[0] < width or grid[1] * block[1] < height:
             raise self._misuse(f"launch: {grid} blocks of {block} do not cover {width}x{height} pixels")
         reads, writes = kernel.spans(parameters)
-        run = functools.partial(_run_on_host, name, np.array(parameters))
+        run = functools.partial(_run_on_host, name, parameters.copy())
         self._enqueue(stream, Operation(name, run, [], tuple(reads), tuple(writes), module))
 
     @_call
