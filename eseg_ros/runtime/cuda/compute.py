@@ -24,8 +24,8 @@ class Compute:
 
     A variant's first frame is launched piece by piece. With its second one it is captured: the graph runs, its pictures
     are put aside, and the frame is computed the plain way as well, which is what the caller gets. Where both are the
-    same, `judge` trusts the graph, and from the third frame on it is all that is launched. Nothing in this waits. Where
-    a capture is refused or a graph gives something else, everything is launched piece by piece for good.
+    same, `judge` trusts the graph, and from the third frame on it is all that is launched. Where a capture is refused
+    or a graph gives something else, everything is launched piece by piece for good.
 
     Args:
         driver: an open driver.

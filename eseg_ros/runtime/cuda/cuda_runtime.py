@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class CudaRuntime:
         self._options = options or CudaOptions()
         self._device = "not loaded"
         self._compute: Compute | None = None
-        self._streams: tuple[int, ...] = ()  # copy-in, compute, copy-out
+        self._streams: Streams | None = None
         self._idle = 0  # an event for `close`
         self._slots: list[Slot] = []
         self._notify: Callable[[], None] = lambda: None
@@ -139,11 +139,15 @@ class CudaRuntime:
         On a lost device it neither waits nor raises: what cannot be freed is gone with the context.
         """
         with suppress(DeviceError):
-            for stream in self._streams:
-                self._driver.record(self._idle, stream)
-                self._driver.synchronize(self._idle)
-        self._slots, self._streams, self._compute = [], (), None
+            self._wait_idle()
+        self._slots, self._streams, self._compute = [], None, None
         self._resources.close()
+
+    def _wait_idle(self) -> None:
+        """Wait until nothing is under way on any stream."""
+        for stream in astuple(self._streams) if self._streams else ():
+            self._driver.record(self._idle, stream)
+            self._driver.synchronize(self._idle)
 
     def _load(self) -> None:
         driver, network, resources = self._driver, self._network, self._resources
@@ -155,8 +159,8 @@ class CudaRuntime:
         network.load(driver, info)
         self._idle = driver.event(blocking=True)
         resources.callback(driver.destroy_event, self._idle)
-        self._streams = tuple(self._new_stream() for _ in range(3))
-        self._compute = Compute(driver, network, kernels, self._streams[1], resources, graphs=self._options.graphs)
+        self._streams = Streams(*(self._new_stream() for _ in fields(Streams)))
+        self._compute = Compute(driver, network, kernels, self._streams.compute, resources, graphs=self._options.graphs)
         mapped, memory = self._choose_memory(info)
         self._slots = [self._new_slot(resources, mapped=mapped) for _ in range(self.slots)]
         for slot in self._slots:
@@ -172,8 +176,9 @@ class CudaRuntime:
     def _new_slot(self, resources: ExitStack, *, mapped: bool) -> Slot:
         """A slot; with mapped memory there is nothing to copy, and its frames stay on the compute stream."""
         assert self._compute is not None
-        compute = self._compute.stream
-        streams = Streams(compute, compute, compute) if mapped else Streams(*self._streams)
+        assert self._streams is not None
+        compute = self._streams.compute
+        streams = replace(self._streams, copy_in=compute, copy_out=compute) if mapped else self._streams
         blocking = self._options.wait == "block"
         return Slot(
             self._driver, resources, self.manifest, self._compute.tensors, streams, mapped=mapped, blocking=blocking
@@ -232,8 +237,9 @@ class CudaRuntime:
         driver.record(events.leaving, streams.copy_out)
         slot.output.copy_out(variant.output_size, streams.copy_out)
         driver.record(events.done, streams.copy_out)
-        if not self.polled:  # behind `done`, so that whoever is woken finds it happened
-            driver.launch_host(self._notify, streams.copy_out)
+        if not self.polled:
+            driver.wait(streams.notice, events.done)
+            driver.launch_host(self._notify, streams.notice)
 
     def _collect(self, slot: Slot) -> Result:
         job, slot.job = slot.job, None

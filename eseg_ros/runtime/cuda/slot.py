@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -16,11 +16,15 @@ from eseg_ros.runtime.types import Frame, Image8, Outputs
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """The streams that a frame goes through; common to all slots."""
+    """The streams that a frame goes through; common to all slots.
+
+    Nothing but `notice` may hold host functions: one waits for Python's lock, and what is behind it waits as well.
+    """
 
     copy_in: int
     compute: int
     copy_out: int
+    notice: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Events:
             resources.callback(driver.destroy_event, handle)
             return handle
 
-        return Events(*(event() for _ in Events.__dataclass_fields__))
+        return Events(*(event() for _ in fields(Events)))
 
 
 class Staging:
