@@ -21,6 +21,7 @@ SCHEMA_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 RESIZE_RULES = ("stretch", "letterbox")
 COLOR_ORDERS = ("rgb", "bgr")
+DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class EngineManifest:
 
     Attributes:
         name: the engine's name, the stem of its files.
-        model: architecture, a key of `eseg_ros.models.MODELS`.
+        model: architecture, a key of `eseg_ros.models.zoo.MODELS`.
         classes: names, colours, ignored id.
         input: input tensor and preprocessing.
         output: output tensor.
@@ -100,6 +101,8 @@ class EngineManifest:
         _expect(self.precision in PRECISIONS, "precision", self.precision, PRECISIONS)
         _expect(self.input.resize in RESIZE_RULES, "input.resize", self.input.resize, RESIZE_RULES)
         _expect(self.input.color_order in COLOR_ORDERS, "input.color_order", self.input.color_order, COLOR_ORDERS)
+        _expect(self.input.dtype in DTYPES, "input.dtype", self.input.dtype, DTYPES)
+        _expect(self.output.dtype in DTYPES, "output.dtype", self.output.dtype, DTYPES)
         _expect(self.input.width >= 64 and self.input.height >= 64, "input size", self.input, "at least 64x64")
         _expect(
             len(self.input.mean) == 3 and len(self.input.std) == 3,

@@ -50,8 +50,9 @@ class CpuRuntime(ABC):
     interpreter's lock. The libraries' own asynchronous requests would need that thread too: their times count the wait
     behind another request, and OpenVINO's callback is not called when an inference fails.
 
-    A library fills in three methods. It reads `inputs[slot]`, (1, 3, H, W) float32, and writes `logits[slot]`,
-    (1, C, h, w) float32, where they are.
+    A library fills in three methods. It reads `inputs[slot]`, (1, 3, H, W), and writes `logits[slot]`, (1, C, h, w),
+    where they are. Both have the types that the manifest names; where these are float16, the frame's own preprocessing
+    and postprocessing convert from and to float32, and their times count it.
 
     Args:
         engine: what to run.
@@ -60,6 +61,7 @@ class CpuRuntime(ABC):
     """
 
     name: str
+    polled = False
 
     def __init__(self, engine: Engine, slots: int = 2, threads: int = 0) -> None:
         if slots < 1 or threads < 0:
@@ -68,8 +70,9 @@ class CpuRuntime(ABC):
         self.manifest: EngineManifest = manifest
         self.slots = slots
         self.device = "not loaded"
-        self.inputs = [np.zeros(input_shape(manifest), np.float32) for _ in range(slots)]
-        self.logits = [np.zeros(output_shape(manifest), np.float32) for _ in range(slots)]
+        self.inputs = [np.zeros(input_shape(manifest), manifest.input.dtype) for _ in range(slots)]
+        self.logits = [np.zeros(output_shape(manifest), manifest.output.dtype) for _ in range(slots)]
+        self._preprocessed = np.zeros(input_shape(manifest), np.float32) if manifest.input.dtype != "float32" else None
         self._engine = engine
         self._threads = threads
         self._preprocess = Preprocessor(manifest.input)
@@ -80,7 +83,6 @@ class CpuRuntime(ABC):
 
     def load(self, notify: Callable[[], None]) -> None:
         """Load the engine and run every slot once, so that the first frame is as fast as the others."""
-        check_precision(self._engine, self.name)
         self._open(self._engine.onnx, self._threads)
         self._executor = ThreadPoolExecutor(1, f"eseg-{self.name}")
         for slot in range(self.slots):
@@ -92,7 +94,7 @@ class CpuRuntime(ABC):
         assert self._executor is not None, "the engine is not loaded"
         start_ns = time.perf_counter_ns()
         image = decode(frame)
-        self._preprocess(image, self.inputs[slot])
+        self._fill_input(slot, image)
         preprocess_ms = _milliseconds_since(start_ns)
         inference = self._executor.submit(self._timed_run, slot)
         self._jobs[slot] = _Job(frame, image, outputs, preprocess_ms, inference)
@@ -109,7 +111,8 @@ class CpuRuntime(ABC):
         assert job is not None, "collect of a slot that nothing was submitted to"
         inference_ms = self._finish(job.inference)
         start_ns = time.perf_counter_ns()
-        mask, color_mask, overlay, confidence = self._postprocess(self.logits[slot][0], job.image, job.outputs)
+        logits: FloatArray = self.logits[slot][0].astype(np.float32, copy=False)
+        mask, color_mask, overlay, confidence = self._postprocess(logits, job.image, job.outputs)
         return Result(
             mask=mask,
             timings=Timings(job.preprocess_ms, inference_ms, _milliseconds_since(start_ns)),
@@ -128,6 +131,14 @@ class CpuRuntime(ABC):
             self._executor = None
         self._jobs = [None] * self.slots
         self._close()
+
+    def _fill_input(self, slot: int, image: Image8) -> None:
+        """Preprocess into the slot's input, in float32 and then in the engine's type."""
+        if self._preprocessed is None:
+            self._preprocess(image, self.inputs[slot])
+        else:
+            self._preprocess(image, self._preprocessed)
+            self.inputs[slot][:] = self._preprocessed
 
     def _timed_run(self, slot: int) -> float:
         """Run the slot's inference; its milliseconds."""
@@ -181,21 +192,6 @@ def input_shape(manifest: EngineManifest) -> tuple[int, int, int, int]:
 def output_shape(manifest: EngineManifest) -> tuple[int, int, int, int]:
     """Shape of the logits, (1, classes, height, width)."""
     return 1, len(manifest.classes), manifest.output.height, manifest.output.width
-
-
-def check_precision(engine: Engine, runtime: str) -> None:
-    """Refuse an engine that the CPU runtimes do not run.
-
-    Raises:
-        EngineError: its precision is not fp32, or its tensors are not float32.
-    """
-    manifest = engine.manifest
-    if manifest.precision != "fp32" or (manifest.input.dtype, manifest.output.dtype) != ("float32", "float32"):
-        raise EngineError(
-            f"{engine.onnx} is an {manifest.precision} engine with {manifest.input.dtype} input and "
-            f"{manifest.output.dtype} logits; {runtime} runs fp32 engines with float32 tensors in this version. "
-            "Use the fp32 engine that it was made from"
-        )
 
 
 def _in_words(tensors: list[TensorInfo]) -> str:

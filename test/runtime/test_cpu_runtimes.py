@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from eseg_ros.engine.manifest import Engine, load_engine
+from eseg_ros.engine.half import to_half
+from eseg_ros.engine.manifest import Engine, load_engine, sha256_of, write_manifest
 from eseg_ros.errors import DeviceError, EngineError, FrameError
 from eseg_ros.runtime.cpu import CpuRuntime
+from eseg_ros.runtime.openvino_runtime import arithmetic
 from eseg_ros.runtime.select import create_runtime
 from eseg_ros.runtime.types import Frame, Image8, Outputs, Runtime
 
@@ -172,21 +175,98 @@ def test_a_corrupt_model_is_refused(kind: str, engine: Engine, tmp_path: Path) -
     runtime.close()
 
 
-@pytest.mark.parametrize(
-    ("change"), [{"precision": "int8"}, {"precision": "fp16"}], ids=lambda change: str(change["precision"])
-)
-def test_an_engine_of_another_precision_is_refused(kind: str, engine: Engine, change: dict[str, str]) -> None:
-    runtime = create_runtime(replace(engine, manifest=replace(engine.manifest, **change)), kind)
-    with pytest.raises(EngineError, match=change["precision"]):
+@pytest.fixture
+def half_engine(tiny_engine: Path, tmp_path: Path) -> Engine:
+    """The tiny engine in half precision, with half input and logits."""
+    return load_engine(write_half_engine(tiny_engine, tmp_path))
+
+
+def write_half_engine(source: Path, folder: Path) -> Path:
+    manifest = load_engine(source).manifest
+    model = to_half(onnx.load(load_engine(source).onnx), islands=())
+    onnx.save(model, folder / "half.onnx")
+    half = replace(
+        manifest,
+        name="half",
+        input=replace(manifest.input, dtype="float16"),
+        output=replace(manifest.output, dtype="float16"),
+        precision="fp16",
+        onnx_file="half.onnx",
+        onnx_sha256=sha256_of(folder / "half.onnx"),
+    )
+    return write_manifest(half, folder)
+
+
+def test_an_engine_with_half_tensors_gives_the_mask_that_was_painted(
+    kind: str, half_engine: Engine, make_frame: FrameMaker, painted: Image8, labels: Image8
+) -> None:
+    runtime = create_runtime(half_engine, kind)
+    runtime.load(lambda: None)
+    runtime.submit(0, make_frame(painted), Outputs())
+    np.testing.assert_array_equal(runtime.collect(0).mask[4::8, 4::8], labels[4::8, 4::8])
+    runtime.close()
+
+
+def test_letterbox_bars_of_a_half_input_are_the_mean_color_again_for_every_frame(
+    kind: str, make_tiny_engine: Callable[..., Path], make_frame: FrameMaker, painted: Image8, tmp_path: Path
+) -> None:
+    tall = write_half_engine(make_tiny_engine(resize="letterbox", width=96, height=128), tmp_path)
+    runtime = create_runtime(load_engine(tall), kind, slots=1)
+    runtime.load(lambda: None)
+    runtime.submit(0, make_frame(np.full((192, 96, 3), 255, np.uint8)), Outputs())
+    runtime.collect(0)
+    runtime.submit(0, make_frame(painted), Outputs())
+    runtime.collect(0)
+    assert not runtime.inputs[0][0, :, 0].any()
+    runtime.close()
+
+
+def test_half_tensors_where_the_manifest_says_float_are_refused_with_both(kind: str, half_engine: Engine) -> None:
+    wrong = replace(half_engine.manifest, input=replace(half_engine.manifest.input, dtype="float32"))
+    runtime = create_runtime(replace(half_engine, manifest=wrong), kind)
+    with pytest.raises(EngineError, match=r"'image' float16 .*manifest says 'image' float32"):
         runtime.load(lambda: None)
 
 
 def test_openvino_computes_in_float32_on_every_processor(engine: Engine) -> None:
+    assert arithmetic_of(engine) == "float32"
+
+
+def test_openvino_computes_an_int8_engines_other_layers_in_float32(engine: Engine) -> None:
+    assert arithmetic_of(replace(engine, manifest=replace(engine.manifest, precision="int8"))) == "float32"
+
+
+def test_openvino_computes_an_fp16_engine_in_half_where_the_processor_does_and_never_in_bfloat16(
+    half_engine: Engine,
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    has_half = "FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert arithmetic_of(half_engine) == ("float16" if has_half else "float32")
+
+
+def arithmetic_of(engine: Engine) -> str:
+    """The type that OpenVINO computes the engine in, "float32"."""
     pytest.importorskip("openvino")
     runtime = create_runtime(engine, "openvino")
     runtime.load(lambda: None)
-    assert "float32" in str(runtime._requests[0].get_compiled_model().get_property("INFERENCE_PRECISION_HINT"))
+    hint = runtime._requests[0].get_compiled_model().get_property("INFERENCE_PRECISION_HINT")
     runtime.close()
+    return str(hint.to_dtype())
+
+
+@pytest.mark.parametrize(
+    ("precision", "capabilities", "hint"),
+    [
+        ("fp16", ["FP32", "FP16"], "f16"),
+        ("fp16", ["FP32", "BF16"], "f32"),
+        ("fp32", ["FP32", "FP16", "BF16"], "f32"),
+        ("int8", ["FP32", "FP16", "INT8"], "f32"),
+    ],
+)
+def test_the_arithmetic_follows_from_precision_and_processor(
+    precision: str, capabilities: list[str], hint: str
+) -> None:
+    assert arithmetic(precision, capabilities) == hint
 
 
 class FailingRuntime(CpuRuntime):
