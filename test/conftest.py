@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from eseg_ros.engine.manifest import EngineManifest, InputSpec, OutputSpec, sha2
 from eseg_ros.labels import CAMVID
 
 EngineWriter = Callable[..., Path]
+FileMaker = Callable[[str], Path]
 
 TINY_MANIFEST = EngineManifest(
     name="tiny",
@@ -92,29 +94,44 @@ def write_tiny_engine(folder: Path, manifest: EngineManifest = TINY_MANIFEST) ->
 
 
 @pytest.fixture(scope="session")
-def lite_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trainer's checkpoint of ESeg-Lite-S, untrained, with logits of the usual magnitude.
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> FileMaker:
+    """`make_checkpoint(model)`: a trainer's checkpoint of a network of the table, untrained, with logits of some size.
 
-    Its statistics are ones that folding must not lose. Its fusion weights are all equal and its head's biases all
-    zero: weights that a graph optimizer likes to merge or drop.
+    Its statistics are ones that folding must not lose. Fusion weights are all equal and the head's biases all zero:
+    weights that a graph optimizer likes to merge or drop. One model's checkpoint is written once.
     """
+
+    @cache
+    def make(model: str) -> Path:
+        return write_checkpoint(tmp_path_factory.mktemp(model), model)
+
+    return make
+
+
+def write_checkpoint(folder: Path, model: str) -> Path:
+    """See `make_checkpoint`."""
     import torch
 
-    from eseg_ros.models import build_model
+    from eseg_ros.models.layers import OutputConv
+    from eseg_ros.models.zoo import build_model
     from eseg_ros.training.checkpoint import EMA_PREFIX, RECORD_KEY, TrainingRecord, record_to_dict
 
     torch.manual_seed(0)
-    network = build_model("eseg_lite_s", len(CAMVID))
+    network = build_model(model, len(CAMVID))
     with torch.no_grad():
         network(torch.randn(2, 3, 256, 256))  # moves the running statistics
-        network.head.classify.weight.normal_(0, 2)
+        for layer in network.modules():
+            if isinstance(layer, OutputConv):
+                # Scores of some size; gates (without bias) and flows such that what they act on still matters.
+                scores = layer.bias is not None and layer.out_channels == len(CAMVID)
+                layer.weight.normal_(0, 2 if scores else 0.1)
     record = TrainingRecord(
-        model="eseg_lite_s",
+        model=model,
         classes="camvid",
         mean=(0.4, 0.5, 0.6),
         std=(0.2, 0.25, 0.3),
         config={
-            "name": "lite",
+            "name": model,
             "out": "/home/someone/runs",
             "augment": {"crop": [64, 96]},
             "data": {"root": "/home/someone/camvid", "train": [{"root": None, "split": "train"}]},
@@ -124,10 +141,16 @@ def lite_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         best_miou=0.5,
         torch_version="2.6.0",
     )
-    path = tmp_path_factory.mktemp("run") / "best.ckpt"
+    path = folder / "best.ckpt"
     weights = {EMA_PREFIX + name: value for name, value in network.state_dict().items()}
     torch.save({RECORD_KEY: record_to_dict(record), "state_dict": weights}, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def lite_checkpoint(make_checkpoint: FileMaker) -> Path:
+    """The checkpoint of ESeg-Lite-S."""
+    return make_checkpoint("eseg_lite_s")
 
 
 @pytest.fixture(scope="session")
@@ -136,6 +159,18 @@ def lite_engine(lite_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     from eseg_ros.engine.export import export_checkpoint
 
     return export_checkpoint(lite_checkpoint, "lite", tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture(scope="session")
+def make_engine(make_checkpoint: FileMaker, tmp_path_factory: pytest.TempPathFactory) -> FileMaker:
+    """`make_engine(model)`: the manifest of the engine that the model's checkpoint exports to; input 161x97, odd."""
+    from eseg_ros.engine.export import export_checkpoint
+
+    @cache
+    def make(model: str) -> Path:
+        return export_checkpoint(make_checkpoint(model), model, tmp_path_factory.mktemp("engines"), (161, 97))
+
+    return make
 
 
 def write_frame(folder: Path, name: str, image: np.ndarray, label: np.ndarray) -> None:

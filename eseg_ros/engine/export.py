@@ -30,9 +30,8 @@ from eseg_ros.labels import ClassSet, class_set
 
 if TYPE_CHECKING:
     import onnx
-    from torch import nn
 
-    from eseg_ros.models.eseg import Eseg
+    from eseg_ros.models.network import SegmentationNetwork
     from eseg_ros.training.checkpoint import TrainingRecord
 
 OPSET = 18  # the first with antialias-free Resize as PyTorch means it; TensorRT from 8.6 reads it
@@ -50,12 +49,12 @@ class _Network:
     Attributes:
         reference: the network whose outputs the engine must have.
         deployed: the same network folded.
-        model: key of `eseg_ros.models.MODELS`.
+        model: key of `eseg_ros.models.zoo.MODELS`.
         training: see `EngineManifest.training`.
     """
 
-    reference: nn.Module
-    deployed: Eseg
+    reference: SegmentationNetwork
+    deployed: SegmentationNetwork
     model: str
     classes: ClassSet
     input: InputSpec
@@ -83,11 +82,9 @@ def export_checkpoint(
         RuntimeUnavailableError: PyTorch is not installed.
     """
     _require_pytorch()
-    from eseg_ros.models.eseg import Eseg
     from eseg_ros.training.checkpoint import load_for_export
 
     reference, record = load_for_export(checkpoint)
-    assert isinstance(reference, Eseg)
     trained_height, trained_width = record.config["data"].get("size") or record.config["augment"]["crop"]
     width, height = size or (trained_width, trained_height)
     network = _Network(
@@ -163,7 +160,7 @@ def _export(network: _Network, name: str, folder: Path, data: Path | None) -> Pa
     return write_manifest(manifest, folder)
 
 
-def _to_onnx(deployed: Eseg, spec: InputSpec, name: str) -> onnx.ModelProto:
+def _to_onnx(deployed: SegmentationNetwork, spec: InputSpec, name: str) -> onnx.ModelProto:
     """The folded network as one static graph whose initializers bear the names of its `state_dict`."""
     import onnx
     import torch
@@ -215,13 +212,13 @@ def _strip(graph: onnx.ModelProto) -> None:
         weight.ClearField("doc_string")
 
 
-def _rebuild(manifest: EngineManifest, path: Path) -> Eseg:
+def _rebuild(manifest: EngineManifest, path: Path) -> SegmentationNetwork:
     """The folded network that the engine in `path` was exported from."""
     import onnx
     import torch
     from onnx import numpy_helper
 
-    from eseg_ros.models import build_deployed
+    from eseg_ros.models.zoo import build_deployed
 
     if manifest.precision != "fp32":
         raise EngineError(

@@ -18,15 +18,9 @@ from eseg_ros.runtime.preprocess import Preprocessor
 from eseg_ros.runtime.types import Image8
 
 if TYPE_CHECKING:
-    from torch import nn
+    from eseg_ros.models.network import SegmentationNetwork
 
 FRAMES = 4
-TOLERANCE = 1e-5
-"""Largest difference of a logit, as a share of the largest logit.
-
-Summation order alone gives 1e-6 to 2e-6 (1e-4 on logits of +-70); a wrong padding, resize rule or weight, or a
-library that computes in bf16, gives 1e-3 and more.
-"""
 AGREEMENT = 0.9999  # share of equal argmax: only near ties may fall otherwise
 
 Tensor32 = npt.NDArray[np.float32]
@@ -62,12 +56,12 @@ def _images(spec: InputSpec, data: Path | None) -> Iterator[Image8]:
         yield decode(read_frame(samples[index].image))
 
 
-def check_parity(onnx: bytes, reference: nn.Module, images: list[Tensor32]) -> dict[str, Any]:
+def check_parity(onnx: bytes, reference: SegmentationNetwork, images: list[Tensor32]) -> dict[str, Any]:
     """Compare the graph with `reference` in OpenVINO and ONNX Runtime, whichever are installed, in float32.
 
     Args:
         onnx: a serialized model with all its weights.
-        reference: the PyTorch network, in eval mode.
+        reference: the PyTorch network, in eval mode; its `rounding` says how near an engine must come.
         images: (1, 3, H, W) inputs.
 
     Returns:
@@ -96,7 +90,7 @@ def check_parity(onnx: bytes, reference: nn.Module, images: list[Tensor32]) -> d
     for name, open_onnx in runners.items():
         version, infer = open_onnx(onnx)
         found = np.concatenate([infer(image) for image in images])
-        report[name] = {"version": version, **_compare(name, found, expected, TOLERANCE * largest)}
+        report[name] = {"version": version, **_compare(name, found, expected, reference.rounding * largest)}
     return report
 
 

@@ -3,9 +3,37 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from eseg_ros.models.zoo import build_model
+
+
+class Cost(NamedTuple):
+    """What a network of the table costs in inference.
+
+    Attributes:
+        parameters: see `count_parameters`.
+        macs: see `count_macs`.
+        stride: pixels of the image from one score to the next.
+    """
+
+    parameters: int
+    macs: int
+    stride: int
+
+
+def model_cost(name: str, num_classes: int, height: int, width: int) -> Cost:
+    """The cost of the network called `name`, without what only training needs, for images of height x width.
+
+    Raises:
+        ValueError: no such network, too few classes, or an image smaller than 64x64.
+    """
+    with torch.device("meta"):
+        network = build_model(name, num_classes).inference_form()
+    return Cost(count_parameters(network), count_macs(network, height, width), network.stride)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from eseg_ros.models.bifpn import BiFPNCell
 from eseg_ros.models.efficientnet import EfficientNet
-from eseg_ros.models.layers import SeparableConv, SoftmaxSum, deployed_copy, initialize_convolutions
+from eseg_ros.models.layers import OutputConv, SeparableConv, SoftmaxSum, initialize_convolutions, resized
+from eseg_ros.models.network import SegmentationNetwork, check_image
 
 ENCODER_LEVELS = 5
-MIN_INPUT_SIZE = 64  # pixels
 
 
 @dataclass(frozen=True)
@@ -62,24 +62,18 @@ ESEG_CONFIGS = {
 """The paper's six models."""
 
 
-class Eseg(nn.Module):
+class Eseg(SegmentationNetwork):
     """A member of the family with a head for `num_classes` classes.
 
     Args:
         config: which member.
         num_classes: channels of the scores.
         drop_connect: stochastic depth rate that the encoder's blocks grow to, from 0 at the first; training only.
-
-    Attributes:
-        stride: pixels of the image from one score to the next.
     """
 
     def __init__(self, config: EsegConfig, num_classes: int, *, drop_connect: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(stride=2**config.min_level)
         self.config = config
-        self.num_classes = num_classes
-        self.stride = 2**config.min_level
-
         channels = config.bifpn_channels
         levels = range(config.min_level, config.max_level + 1)
         activation = nn.ReLU() if config.fused else nn.SiLU()
@@ -97,34 +91,16 @@ class Eseg(nn.Module):
         self.fuse = MultiScaleFusion(len(levels))
         self.head = Head(channels, num_classes, activation)
         initialize_convolutions(self)
-        # Scores near zero at the start: no class is favoured before a pixel has been seen.
-        nn.init.normal_(self.head.classify.weight, std=0.01)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Class scores at the head's stride. (B, 3, H, W) normalized RGB -> (B, classes, H/stride, W/stride).
-
-        Sizes are rounded up where they do not divide. While training, levels of one pixel need a batch of
-        at least two for their statistics (images up to 512 pixels and P9).
-
-        Raises:
-            ValueError: not a batch of three-channel images of at least 64x64.
-        """
-        _check_image(image)
+        """See the base. While training, levels of one pixel (P9 of images up to 512 pixels) need a batch of two."""
+        check_image(image)
         encoded = self.encoder(image)  # {1: (B, C1, H/2, W/2), ..., 5: (B, C5, H/32, W/32)}
         pyramid = select_levels(encoded, self.config.min_level, self.config.max_level)
         for cell in self.bifpn:
             pyramid = cell(pyramid)  # {level: (B, bifpn_channels, H/2^level, W/2^level)}
         scores: Tensor = self.head(self.fuse(pyramid))  # (B, classes, H/stride, W/stride)
         return scores
-
-    def deploy(self) -> Eseg:
-        """A frozen copy for inference with the same outputs as this network in eval mode.
-
-        Batch normalization is folded into the convolutions, fusion weights are constants, stochastic depth
-        is gone. Its `state_dict` holds only convolutions' weights and biases and the constants, and names
-        them as an exported graph names its initializers, unless an optimizer merges equal ones.
-        """
-        return deployed_copy(self)
 
 
 def select_levels(encoded: Mapping[int, Tensor], min_level: int, max_level: int) -> dict[int, Tensor]:
@@ -149,9 +125,7 @@ class MultiScaleFusion(nn.Module):
     def forward(self, pyramid: Mapping[int, Tensor]) -> Tensor:
         """{level: (B, C, H/2^level, W/2^level)} -> (B, C, H/2^min_level, W/2^min_level)."""
         finest, *coarser = (pyramid[level] for level in sorted(pyramid))
-        size = finest.shape[-2:]
-        upsampled = [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in coarser]
-        x: Tensor = self.sum([finest, *upsampled])
+        x: Tensor = self.sum([finest, *(resized(x, finest.shape[-2:]) for x in coarser)])
         return x
 
 
@@ -162,20 +136,9 @@ class Head(nn.Module):
         super().__init__()
         self.conv = SeparableConv(channels, channels)
         self.activation = activation
-        self.classify = nn.Conv2d(channels, num_classes, 1)
+        self.classify = OutputConv(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, classes, h, w)."""
         x = self.classify(self.activation(self.conv(x)))
         return x
-
-
-def _check_image(image: Tensor) -> None:
-    shape = tuple(image.shape)
-    if len(shape) != 4 or shape[1] != 3:
-        raise ValueError(f"image has shape {shape}; expected (batch, 3, height, width)")
-    if min(shape[2:]) < MIN_INPUT_SIZE:
-        raise ValueError(
-            f"image is {shape[2]}x{shape[3]} pixels (height x width); "
-            f"expected at least {MIN_INPUT_SIZE}x{MIN_INPUT_SIZE}; enlarge or pad it first"
-        )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 BATCH_NORM_EPS = 1e-3
@@ -48,11 +49,25 @@ class ConvNorm(nn.Module):
     """Convolution without bias, padded to ceil(size / stride), then batch normalization."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 1, *, stride: int = 1, groups: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            padding=dilation * (kernel // 2),
+            dilation=dilation,
+            groups=groups,
+            bias=False,
         )
         self.norm = nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
 
@@ -76,7 +91,8 @@ class ConvNorm(nn.Module):
             conv.out_channels,
             (conv.kernel_size[0], conv.kernel_size[1]),
             stride=(conv.stride[0], conv.stride[1]),
-            padding=conv.kernel_size[0] // 2,
+            padding=(int(conv.padding[0]), int(conv.padding[1])),
+            dilation=(conv.dilation[0], conv.dilation[1]),
             groups=conv.groups,
             device="meta",  # its weights are replaced at once
         )
@@ -85,16 +101,28 @@ class ConvNorm(nn.Module):
         return folded
 
 
+def conv_norm_relu(in_channels: int, out_channels: int, kernel: int = 1, *, stride: int = 1) -> nn.Sequential:
+    """`ConvNorm`, then ReLU. (B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
+    return nn.Sequential(ConvNorm(in_channels, out_channels, kernel, stride=stride), nn.ReLU())
+
+
+def resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, C, h, w) -> (B, C, *size): bilinear with half-pixel centers, as everywhere in training and on the vehicle."""
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
 class SeparableConv(nn.Module):
     """Depthwise 3x3, then pointwise 1x1 and batch normalization."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.depthwise = nn.Conv2d(
+            in_channels, in_channels, 3, stride=stride, padding=1, groups=in_channels, bias=False
+        )
         self.pointwise = ConvNorm(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H, W)."""
+        """(B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
         x = self.pointwise(self.depthwise(x))
         return x
 
@@ -181,11 +209,21 @@ def _weighted_sum(inputs: Sequence[Tensor], factors: Sequence[Tensor]) -> Tensor
     return total
 
 
+class OutputConv(nn.Conv2d):
+    """A convolution whose outputs are read as they are: class scores, edges, a flow.
+
+    `initialize_convolutions` starts it near zero, so that no class is favored before a pixel has been seen.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+
+
 def initialize_convolutions(network: nn.Module) -> None:
-    """Normal weights with variance 2 / fan-out, zero biases, as EfficientNet's reference code does."""
+    """Normal weights with variance 2 / fan-out, as EfficientNet's reference code does, zero biases."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-            nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+            nn.init.normal_(module.weight, std=0.01 if isinstance(module, OutputConv) else math.sqrt(2.0 / fan_out))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

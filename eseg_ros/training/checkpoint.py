@@ -16,7 +16,8 @@ from torch import nn
 
 from eseg_ros.errors import EsegError
 from eseg_ros.labels import class_set
-from eseg_ros.models import build_model
+from eseg_ros.models.network import SegmentationNetwork
+from eseg_ros.models.zoo import build_model
 
 RECORD_KEY = "training_record"
 """Entry of a checkpoint that holds its TrainingRecord as plain values."""
@@ -34,7 +35,7 @@ class TrainingRecord:
     """How the weights in a checkpoint came about.
 
     Attributes:
-        model: name for `eseg_ros.models.build_model`.
+        model: name for `eseg_ros.models.zoo.build_model`.
         classes: name of the class set.
         mean: RGB mean of the normalisation, on a 0..1 scale.
         std: RGB standard deviation of the normalisation, on a 0..1 scale.
@@ -93,7 +94,7 @@ def ema_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(EMA_PREFIX): value for name, value in state.items() if name.startswith(EMA_PREFIX)}
 
 
-def load_for_export(path: Path) -> tuple[nn.Module, TrainingRecord]:
+def load_for_export(path: Path) -> tuple[SegmentationNetwork, TrainingRecord]:
     """The averaged network of a checkpoint, float32 on the CPU in eval mode, and how it was trained.
 
     Raises:

@@ -38,11 +38,14 @@ def run(args: argparse.Namespace) -> int:
     print(config_to_yaml(config), flush=True)
     if args.dry_run:
         from eseg_ros.labels import class_set
-        from eseg_ros.models import build_model
+        from eseg_ros.models.complexity import model_cost
 
-        net = build_model(config.model, len(class_set(config.classes)))
-        count = sum(parameter.numel() for parameter in net.parameters())
-        print(f"{config.model}: {count / 1e6:.2f} M parameters; the run would go to {config.run_dir}")
+        height, width = config.data.size or config.augment.crop
+        cost = model_cost(config.model, len(class_set(config.classes)), height, width)
+        print(
+            f"{config.model}: {cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.2f} G multiply-adds "
+            f"at {width}x{height}; the run would go to {config.run_dir}"
+        )
         return 0
     from eseg_ros.training.trainer import LAST_CHECKPOINT, train
 

@@ -160,7 +160,7 @@ class TrainConfig:
 
     Attributes:
         name: of the run; its folder is `out`/`name`. A recipe file's own name unless given.
-        model: a name that `eseg_ros.models.build_model` knows.
+        model: a name that `eseg_ros.models.zoo.build_model` knows.
         classes: a class set of `eseg_ros.labels`, or a class file, see `eseg_ros.data.class_file`.
         epochs: passes over the training frames.
         augment: random changes of training frames.

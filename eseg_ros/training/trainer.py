@@ -13,13 +13,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from eseg_ros.errors import EsegError
 from eseg_ros.evaluation.metrics import ConfusionMatrix
 from eseg_ros.labels import class_set
-from eseg_ros.models import build_model
+from eseg_ros.models.zoo import build_model
 from eseg_ros.training.checkpoint import (
     RECORD_KEY,
     TrainingRecord,
@@ -30,7 +30,7 @@ from eseg_ros.training.checkpoint import (
 )
 from eseg_ros.training.config import TrainConfig, config_to_dict, config_to_yaml
 from eseg_ros.training.data import training_loader, validation_loaders
-from eseg_ros.training.losses import OhemCrossEntropy, upsampled
+from eseg_ros.training.losses import SupervisionLoss, upsampled
 from eseg_ros.training.optimisation import build_optimizer, ema_decay, learning_rate_factor, update_ema
 from eseg_ros.training.run_log import RunLog
 
@@ -54,10 +54,10 @@ class SegmentationTask(L.LightningModule):
         super().__init__()
         self.config = config
         self.classes = class_set(config.classes)
-        net: nn.Module = build_model(config.model, len(self.classes))
-        self.net: nn.Module = convert_conv2d_weight_memory_format(net, torch.channels_last)
+        self.net = build_model(config.model, len(self.classes))
+        convert_conv2d_weight_memory_format(self.net, torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False).eval()
-        self.loss = OhemCrossEntropy(config.loss, self.classes.ignore_id)
+        self.loss = SupervisionLoss(config.loss, self.classes.ignore_id)
         self.register_buffer("mean", torch.tensor(config.data.mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(config.data.std).view(3, 1, 1) * 255, persistent=False)
         self.scores: dict[str, float] = {}
@@ -87,7 +87,7 @@ class SegmentationTask(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         image, label = batch
-        loss: Tensor = self.loss(self.net(self.normalized(image)), label)
+        loss: Tensor = self.loss(self.net.supervised(self.normalized(image)), label)
         if not torch.isfinite(loss):
             raise TrainingDivergedError(
                 f"the loss is {loss.item()} in epoch {self.current_epoch}, step {batch_index}, at learning rate "

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,11 @@ from eseg_ros.errors import EngineError
 from eseg_ros.evaluation.dataset import DatasetError
 from eseg_ros.labels import CAMVID
 from eseg_ros.models.eseg import Eseg
+from eseg_ros.models.network import SegmentationNetwork
+from eseg_ros.models.zoo import MODELS
 from eseg_ros.training.checkpoint import load_for_export
+
+FileMaker = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +50,12 @@ def infer(engine: Path, image: np.ndarray) -> np.ndarray:
     return np.array(session.run(None, {"image": image})[0])
 
 
-def assert_computes_the_same(engine: Path, network: Eseg) -> None:
+def assert_computes_the_same(engine: Path, network: SegmentationNetwork) -> None:
     spec = load_engine(engine).manifest.input
     image = np.random.default_rng(1).normal(size=(1, 3, spec.height, spec.width)).astype(np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(image)).numpy()
-    np.testing.assert_allclose(infer(engine, image), expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(infer(engine, image), expected, rtol=0, atol=network.rounding * np.abs(expected).max())
 
 
 def test_the_engine_computes_what_the_checkpoints_averaged_weights_compute(engine: Path, network: Eseg) -> None:
@@ -135,6 +140,36 @@ def test_a_foreign_engine_cannot_be_fitted_to_another_size(tiny_engine: Path, tm
     with pytest.raises(EngineError, match=r"tiny cannot be rebuilt as nearest_color.*eseg export CHECKPOINT"):
         resize_engine(tiny_engine, "other", tmp_path, (64, 64))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if m.parameters > 15 else n for n, m in MODELS.items()]
+)
+def test_every_model_becomes_an_engine_of_odd_size_that_equals_pytorch(
+    make_engine: FileMaker, make_checkpoint: FileMaker, name: str
+) -> None:
+    network, _ = load_for_export(make_checkpoint(name))
+    manifest = load_engine(make_engine(name)).manifest  # exporting compared it in both libraries
+    assert (manifest.model, manifest.output.stride) == (name, network.stride)
+    assert (manifest.output.width, manifest.output.height) == (-(-161 // network.stride), -(-97 // network.stride))
+    for library in ("openvino", "onnxruntime"):
+        assert manifest.parity[library]["max_difference"] <= network.rounding * manifest.parity["largest_logit"]
+        assert manifest.parity[library]["argmax_agreement"] >= 0.9999
+
+
+@pytest.mark.parametrize("name", ["fast_scnn", "mfaranet", "mfaranet_pruned"])
+def test_what_depends_on_the_input_size_is_made_anew_for_another_one(
+    make_engine: FileMaker, make_checkpoint: FileMaker, tmp_path: Path, name: str
+) -> None:
+    network, _ = load_for_export(make_checkpoint(name))
+    assert_computes_the_same(resize_engine(make_engine(name), "other", tmp_path, (96, 72)), network)
+
+
+def test_what_only_training_needs_is_in_no_engine(make_engine: FileMaker) -> None:
+    for name in ("fast_scnn", "mfaranet"):
+        graph = onnx.load(load_engine(make_engine(name)).onnx).graph
+        assert not [weight.name for weight in graph.initializer if weight.name.startswith("auxiliary")]
+        assert len(graph.output) == 1
 
 
 def perturbed(network: Eseg) -> Eseg:

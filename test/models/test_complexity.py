@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from eseg_ros.models import MODELS, build_model
 from eseg_ros.models.complexity import count_macs, count_parameters
-from eseg_ros.models.eseg import Eseg
+from eseg_ros.models.eseg import ESEG_CONFIGS, Eseg
+from eseg_ros.models.zoo import build_model
 
 CITYSCAPES = {"height": 1024, "width": 2048}
 CLASSES = 19
@@ -59,7 +59,7 @@ def test_eseg_s_with_fewer_levels_has_the_size_and_cost_of_the_ablation(
     max_level: int, parameters: float, macs: float
 ) -> None:
     with torch.device("meta"):
-        model = Eseg(replace(MODELS["eseg_s"], max_level=max_level), CLASSES)
+        model = Eseg(replace(ESEG_CONFIGS["eseg_s"], max_level=max_level), CLASSES)
     assert count_parameters(model) == one_percent(parameters)
     assert count_macs(model, **CITYSCAPES, include_batch_norm=True) == one_percent(macs)
 

@@ -23,7 +23,7 @@ def test_a_dry_run_prints_the_resolved_recipe_and_touches_nothing(
     assert run(SMOKE, f"data.root={dataset}", f"out={tmp_path / 'runs'}", "epochs=4", "--dry-run") == 0
     printed = capsys.readouterr().out
     assert "epochs: 4" in printed
-    assert "eseg_lite_s: 3.59 M parameters" in printed
+    assert "eseg_lite_s: 3.59 M parameters, 0.05 G multiply-adds at 96x64" in printed
     assert not (tmp_path / "runs").exists()
 
 

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from eseg_ros.models.network import Supervised
 from eseg_ros.training.config import LossConfig
-from eseg_ros.training.losses import OhemCrossEntropy, upsampled
+from eseg_ros.training.losses import (
+    OhemCrossEntropy,
+    SupervisionLoss,
+    class_edges,
+    edge_loss,
+    loss_on_edges,
+    upsampled,
+)
 
 IGNORE = 255
 
@@ -83,3 +91,81 @@ def test_the_loss_is_computed_in_float32_under_autocast() -> None:
         mixed = OhemCrossEntropy(LossConfig(), IGNORE)(logits.bfloat16(), label)
     assert mixed.dtype == torch.float32
     assert mixed.item() == plain.item()
+
+
+def two_fields() -> torch.Tensor:
+    """(1, 8, 12): class 1 left of column 6, class 3 from there on; the last two columns are ignored."""
+    label = torch.ones(1, 8, 12, dtype=torch.uint8)
+    label[..., 6:] = 3
+    label[..., 10:] = IGNORE
+    return label
+
+
+def test_edges_are_within_two_pixels_of_another_class_and_ignored_pixels_make_none() -> None:
+    edges = class_edges(two_fields(), IGNORE)
+    assert edges[0].all(dim=0).tolist() == [column in (4, 5, 6, 7) for column in range(12)]
+    assert edges[0].any(dim=0).tolist() == [column in (4, 5, 6, 7) for column in range(12)]
+
+
+def test_one_class_has_no_edges() -> None:
+    assert not class_edges(torch.full((2, 8, 12), 5, dtype=torch.uint8), IGNORE).any()
+
+
+def test_edges_and_the_rest_weigh_alike() -> None:
+    label = two_fields()  # 80 labelled pixels, 32 of them edges
+    logits = torch.zeros(1, 1, 8, 12, requires_grad=True)
+    loss = edge_loss(logits, label, IGNORE)
+    assert loss.item() == pytest.approx(2 * 0.4 * 0.6 * np.log(2))
+    loss.backward()
+    on_edges = class_edges(label, IGNORE)
+    gradient = logits.grad[:, 0]
+    assert gradient[on_edges].sum().item() == pytest.approx(-gradient[~on_edges].sum().item(), rel=1e-5)
+    assert not gradient[label == IGNORE].any()
+
+
+def test_edges_that_are_known_cost_nothing() -> None:
+    label = two_fields()
+    logits = torch.where(class_edges(label, IGNORE), 30.0, -30.0)[:, None]
+    assert edge_loss(logits, label, IGNORE).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_scores_are_judged_again_where_edges_are_sure() -> None:
+    logits, label = sample(3.0)
+    edges = torch.full((2, 1, 12, 16), -9.0)
+    edges[:, :, 5, 3:9] = 9.0
+    plain = torch.nn.functional.cross_entropy(logits[:, :, 5, 3:9], label[:, 5, 3:9].long())
+    assert loss_on_edges(logits, edges, label, IGNORE).item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_without_a_sure_edge_scores_are_not_judged_again() -> None:
+    logits, label = sample(3.0)
+    assert loss_on_edges(logits, torch.zeros(2, 1, 12, 16), label, IGNORE).item() == 0
+
+
+def test_scores_alone_cost_their_cross_entropy() -> None:
+    logits, label = sample(3.0)
+    total = SupervisionLoss(LossConfig(), IGNORE)([Supervised(logits, weight=1.0)], label)
+    assert torch.equal(total, OhemCrossEntropy(LossConfig(), IGNORE)(logits, label))
+
+
+def test_further_outputs_add_their_weighted_loss_at_label_size() -> None:
+    logits, label = sample(3.0)
+    small = logits[:, :, ::4, ::4]
+    cross_entropy = OhemCrossEntropy(LossConfig(), IGNORE)
+    total = SupervisionLoss(LossConfig(), IGNORE)([Supervised(logits, 1.0), Supervised(small, 0.4)], label)
+    torch.testing.assert_close(total, cross_entropy(logits, label) + 0.4 * cross_entropy(small, label))
+
+
+def test_an_output_with_edges_adds_both_edge_losses() -> None:
+    logits, label = sample(3.0)
+    edges = 4 * torch.randn(2, 1, 12, 16)
+    expected = OhemCrossEntropy(LossConfig(), IGNORE)(logits, label)
+    expected = expected + 0.3 * edge_loss(edges, label, IGNORE) + 0.1 * loss_on_edges(logits, edges, label, IGNORE)
+    total = SupervisionLoss(LossConfig(), IGNORE)([Supervised(logits, 1.0, edges)], label)
+    torch.testing.assert_close(total, expected)
+
+
+def test_a_batch_without_any_label_has_no_edge_loss_either() -> None:
+    logits, edges = torch.randn(1, 4, 6, 8), torch.randn(1, 1, 6, 8)
+    nothing = torch.full((1, 6, 8), IGNORE, dtype=torch.uint8)
+    assert SupervisionLoss(LossConfig(), IGNORE)([Supervised(logits, 1.0, edges)], nothing).item() == 0
