@@ -43,7 +43,7 @@ setup(
     maintainer_email="maintainers@users.noreply.h-seed-e9d1f1cc.example",
     license="Apache-2.0",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "evaluation/*.html"]},
+    package_data={NAME: ["py.typed", "evaluation/*.html", "runtime/cuda/kernels/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
