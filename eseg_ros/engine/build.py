@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eseg_ros.engine.manifest import Engine, load_engine, manifest_path_of, write_atomically
+from eseg_ros.engine.manifest import Engine, load_engine, write_atomically
 from eseg_ros.engine.plan import TARGETS, BuildOptions, Machine, Plan, manifest_file
 from eseg_ros.engine.plan_cache import find_or_store
 from eseg_ros.errors import DeviceError, EngineError
@@ -31,9 +31,10 @@ def engine_of_precision(path: Path, precision: str | None) -> Engine:
     if precision in (None, manifest.precision):
         return engine
     base = manifest.name.removesuffix(f"_{manifest.precision}")
-    sibling = manifest_path_of(path).with_name(f"{base}.json" if precision == "fp32" else f"{base}_{precision}.json")
+    source = manifest_file(engine).with_name(f"{base}.json")
+    sibling = source if precision == "fp32" else source.with_name(f"{base}_{precision}.json")
     if not sibling.exists():
-        how = "" if precision == "fp32" else f" Make it: eseg quantize {sibling.with_name(f'{base}.json')} --data ROOT"
+        how = "" if sibling == source else f" Make it: eseg quantize {source} --precision {precision} --data ROOT"
         raise EngineError(
             f"{manifest_file(engine)} is an {manifest.precision} engine, and its {precision} sibling {sibling} is not "
             f"there. TensorRT computes in the types of the ONNX file: each precision is an engine of its own.{how}"
@@ -89,7 +90,8 @@ def find_or_build_plan(trt: Any, engine: Engine, machine: Machine, cache: Path) 
     Raises:
         EngineError, DeviceError: as `build_plan`.
     """
-    return build_plan(trt, engine, api.machine_ahead(trt) if machine.target == "rtx" else machine, cache)[0]
+    built_for = api.machine_ahead(trt, machine.capabilities) if machine.target == "rtx" else machine
+    return build_plan(trt, engine, built_for, cache)[0]
 
 
 def serialize(
@@ -107,7 +109,7 @@ def serialize(
             "same engine on the CPU"
         )
     config = builder.create_builder_config()
-    api.configure(trt, config, options, engine.manifest.precision, machine)
+    api.configure(trt, config, engine.manifest, machine, options)
     if timing_cache is not None:
         _read_timing_cache(config, timing_cache, machine)
     with BuildBar(engine.manifest.name) as bar:
@@ -118,10 +120,13 @@ def serialize(
     if monitor is not None and monitor.cancelled:
         raise KeyboardInterrupt
     if serialized is None:
-        raise EngineError(
-            f"{machine} cannot build {engine.onnx}: {logger.take_errors() or 'it gives no reason'}. If memory is "
-            "short, stop what else uses the GPU, or set --workspace MIB"
+        hint = (
+            "A GPU that you do not have may be why; name yours: --capability 8.6"
+            if machine.target == "rtx"
+            else "If memory is short, stop what else uses the GPU, or set --workspace MIB"
         )
+        reason = logger.take_errors() or "it gives no reason"
+        raise EngineError(f"{machine} cannot build {engine.onnx}: {reason}. {hint}")
     if timing_cache is not None:
         write_atomically(timing_cache, bytes(memoryview(config.get_timing_cache().serialize())))
     return bytes(memoryview(serialized))

@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rtx: TensorRT for RTX, ahead of time for every GPU it knows, on any machine; default: %(default)s",
     )
     parser.add_argument(
+        "--capability",
+        nargs="+",
+        default=(),
+        metavar="8.6",
+        help="with --target rtx: compute capabilities to build for; default: all that it knows",
+    )
+    parser.add_argument(
         "--workspace", type=positive_int, metavar="MIB", help="most scratch memory; default: all of the GPU's"
     )
     parser.add_argument(
@@ -79,7 +86,12 @@ def _build(args: argparse.Namespace, cache: Path) -> int:
 
     engine = engine_of_precision(find_engine(args.engine), args.precision)
     trt = api.import_tensorrt(args.target)
-    machine = api.machine_ahead(trt) if args.target == "rtx" else this_machine(trt, args.target)
+    if args.target == "rtx":
+        machine = api.machine_ahead(trt, args.capability)
+    elif args.capability:
+        raise ValueError("TensorRT builds for the GPU of this machine; --capability belongs to --target rtx")
+    else:
+        machine = this_machine(trt, args.target)
     options = BuildOptions(args.workspace, args.optimization_level)
     plan, is_new = build_plan(trt, engine, machine, cache, options, args.timing_cache)
     manifest = plan.manifest
@@ -97,7 +109,7 @@ def this_machine(trt: Any, target: str) -> Machine:
     Raises:
         RuntimeUnavailableError: it has none.
     """
-    from eseg_ros.runtime.cuda.open_driver import open_driver
+    from eseg_ros.runtime.cuda.drivers import open_driver
     from eseg_ros.runtime.tensorrt import api
 
     driver = open_driver()

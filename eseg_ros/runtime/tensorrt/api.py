@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
+from collections.abc import Collection
 from typing import Any, Protocol
 
+from eseg_ros.engine.manifest import EngineManifest
 from eseg_ros.engine.plan import TARGETS, BuildOptions, Machine
 from eseg_ros.errors import EngineError, RuntimeUnavailableError
 from eseg_ros.runtime.cpu import TensorInfo
@@ -24,7 +26,6 @@ _INSTALL = {
     "rtx": "pip install tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs",
 }
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT8": "int8", "INT32": "int32", "BOOL": "bool"}
-_WEAK_FLAGS = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
 
 _log = logging.getLogger("eseg_ros.tensorrt")
 
@@ -59,9 +60,23 @@ def machine_of(trt: Any, target: str, info: DeviceInfo) -> Machine:
     )
 
 
-def machine_ahead(trt: Any) -> Machine:
-    """Every machine that TensorRT for RTX builds for ahead of time, needing none of them."""
-    return Machine("rtx", str(trt.__version__), tuple(_ahead_capabilities(trt)))
+def machine_ahead(trt: Any, capabilities: Collection[str] = ()) -> Machine:
+    """The machines that TensorRT for RTX builds for ahead of time, needing none of them.
+
+    Args:
+        trt: its module.
+        capabilities: their compute capabilities, e.g. ("8.6",); all that it knows by default.
+
+    Raises:
+        ValueError: it does not know one of them.
+    """
+    known = _ahead_capabilities(trt)
+    if unknown := [capability for capability in capabilities if capability not in known]:
+        raise ValueError(
+            f"TensorRT for RTX {trt.__version__} builds for compute capability {', '.join(known)}; not for "
+            f"{', '.join(unknown)}. Use --target tensorrt on the machine itself"
+        )
+    return Machine("rtx", str(trt.__version__), tuple(name for name in known if name in (capabilities or known)))
 
 
 def _ahead_capabilities(trt: Any) -> dict[str, Any]:
@@ -106,19 +121,22 @@ def network_flags(trt: Any) -> int:
     return 1 << int(flags.STRONGLY_TYPED if is_strongly_typed(trt) else flags.EXPLICIT_BATCH)
 
 
-def configure(trt: Any, config: Any, options: BuildOptions, precision: str, machine: Machine) -> None:
+def configure(trt: Any, config: Any, engine: EngineManifest, machine: Machine, options: BuildOptions) -> None:
     """Set up an `IBuilderConfig`.
 
     Float32 means float32: TF32, which TensorRT takes by default, is off. Where networks are not strongly typed, the
-    precisions that the ONNX file uses are allowed, which is all that TensorRT 8 lets one say. One stream only, because
+    types that the ONNX file uses are allowed, which is all that TensorRT 8 lets one say. One stream only, because
     scratch memory is an order of magnitude smaller so.
 
     Raises:
         ValueError: this version has no such option.
     """
     config.clear_flag(trt.BuilderFlag.TF32)
-    for name in () if is_strongly_typed(trt) else _WEAK_FLAGS[precision]:
-        config.set_flag(getattr(trt.BuilderFlag, name))
+    if not is_strongly_typed(trt):
+        if "float16" in (engine.input.dtype, engine.output.dtype) or engine.precision == "fp16":
+            config.set_flag(trt.BuilderFlag.FP16)
+        if engine.precision == "int8":
+            config.set_flag(trt.BuilderFlag.INT8)
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if hasattr(config, "max_aux_streams"):
@@ -189,8 +207,12 @@ def follow(trt: Any, config: Any, progress: Progress) -> Any:
 
 def parser_errors(parser: Any) -> str:
     """What the ONNX parser has to say, in one line."""
-    errors = (parser.get_error(index) for index in range(parser.num_errors))
-    return "; ".join(f"node {error.node()}: {error.desc()}" for error in errors)
+    return "; ".join(_parser_error(parser.get_error(index)) for index in range(parser.num_errors))
+
+
+def _parser_error(error: Any) -> str:
+    operator = f" ({error.node_operator()} {error.node_name()})" if hasattr(error, "node_operator") else ""
+    return f"node {error.node()}{operator}: {error.desc()}"
 
 
 def io_tensors(trt: Any, engine: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:

@@ -138,7 +138,9 @@ def make_tensorrt(version: str, world: World) -> SimpleNamespace:
         },
         {},
     )
-    error = SimpleNamespace(node=lambda: 7, desc=lambda: "no importer for Frobnicate")
+    error = SimpleNamespace(node=lambda: 7, desc=lambda: "no importer")
+    if has_10:
+        error.node_operator, error.node_name = (lambda: "Frobnicate"), (lambda: "head/7")
     parser_class = _class(
         "OnnxParser",
         world,
