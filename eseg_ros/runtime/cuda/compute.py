@@ -16,7 +16,7 @@ from eseg_ros.runtime.cuda.parameters import BLOCK
 from eseg_ros.runtime.cuda.slot import Slot
 from eseg_ros.runtime.cuda.variant import Tensors, Variant
 
-LOGGER = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Compute:
@@ -82,7 +82,7 @@ class Compute:
             return
         differing = size = 0
         for picture in variant.pictures.values():
-            differing += np.count_nonzero(picture.of(slot.trial.array) != picture.of(slot.output.bytes))
+            differing += int(np.count_nonzero(picture.of(slot.trial.array) != picture.of(slot.output.bytes)))
             size += picture.size
         slot.end_trial()
         if differing:
@@ -96,7 +96,7 @@ class Compute:
 
     def _refuse(self, reason: str) -> None:
         self._refusal = reason
-        LOGGER.warning("frames are launched without CUDA graphs from now on: %s", reason)
+        _log.warning("frames are launched without CUDA graphs from now on: %s", reason)
 
     def _launch(self, slot: Slot, variant: Variant) -> None:
         """Enqueue the two kernels and the network, or have them captured."""

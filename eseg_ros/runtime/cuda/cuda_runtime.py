@@ -185,22 +185,19 @@ class CudaRuntime:
         )
 
     def _choose_memory(self, info: DeviceInfo) -> tuple[bool, str]:
-        """Whether to use mapped memory, and in words why."""
-        choice = self._options.mapped
-        if choice == "auto" and info.integrated:
-            with_copies_ms, mapped_ms = self._time_blank(mapped=False), self._time_blank(mapped=True)
-            mapped = mapped_ms < with_copies_ms
-            memory = (
-                f"{'mapped memory' if mapped else 'copies'} ({mapped_ms:.2f} ms mapped, {with_copies_ms:.2f} ms copied)"
-            )
-            return mapped, memory
-        mapped = choice == "on"
-        return mapped, "mapped memory" if mapped else "copies"
+        """Whether to use mapped memory, and in words."""
+        if self._options.mapped != "auto" or not info.integrated:
+            mapped = self._options.mapped == "on"
+            return mapped, _memory_name(mapped)
+        copied_ms, mapped_ms = self._time_blank(mapped=False), self._time_blank(mapped=True)
+        mapped = mapped_ms < copied_ms
+        return mapped, f"{_memory_name(mapped)} ({mapped_ms:.2f} ms mapped, {copied_ms:.2f} ms copied)"
 
     def _time_blank(self, *, mapped: bool) -> float:
         """Milliseconds from the beginning of a blank frame's copy-in to the end of its copy-out, the best of a few."""
         with ExitStack() as resources:
             slot = self._new_slot(resources, mapped=mapped)
+            resources.callback(self._wait_idle)  # before the slot is freed, should a run fail
             times = []
             for _ in range(PROBE_RUNS):
                 self._run_blank(slot)
@@ -210,10 +207,9 @@ class CudaRuntime:
     def _run_blank(self, slot: Slot) -> None:
         """One black frame of the engine's size through a slot."""
         spec = self.manifest.input
-        blank = np.zeros((spec.height, spec.width, 3), np.uint8)
-        self._submit(
-            slot, Frame(memoryview(blank).cast("B"), "bgr8", spec.width, spec.height, 3 * spec.width, 0), Outputs()
-        )
+        step = 3 * spec.width
+        frame = Frame(memoryview(bytes(step * spec.height)), "bgr8", spec.width, spec.height, step, stamp_ns=0)
+        self._submit(slot, frame, Outputs())
         self._collect(slot)
 
     def _submit(self, slot: Slot, frame: Frame, outputs: Outputs) -> None:
@@ -266,6 +262,10 @@ class CudaRuntime:
             inference_ms=elapsed(events.preprocessed, events.inferred),
             postprocess_ms=elapsed(events.inferred, events.computed) + elapsed(events.leaving, events.done),
         )
+
+
+def _memory_name(mapped: bool) -> str:
+    return "mapped memory" if mapped else "copies"
 
 
 def _read(frame: Frame) -> tuple[ImageLayout, Image8]:

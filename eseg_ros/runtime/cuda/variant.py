@@ -195,18 +195,18 @@ def make_variant(
 
 
 def _image_argument(layout: ImageLayout, address: int) -> np.void:
-    image = np.zeros((), IMAGE)
+    image: np.void = np.zeros(1, IMAGE)[0]
     image["data"] = address
     image["encoding"] = ENCODINGS.index(layout.encoding)
     image["width"], image["height"] = layout.width, layout.height
     image["step"] = min(layout.step, layout.size)  # where there is only one row, a message's step may be anything
-    return image[()]
+    return image
 
 
 def _preprocess_argument(image: np.void, placed: Placement, manifest: EngineManifest, tensors: Tensors) -> np.void:
     """Each channel becomes `value * scale + offset`, which is `(value / 255 - mean) / std`."""
     spec = manifest.input
-    argument = np.zeros((), PREPROCESS)
+    argument: np.void = np.zeros(1, PREPROCESS)[0]
     argument["image"] = image
     argument["tensor"] = tensors.input_address
     argument["tensor_width"], argument["tensor_height"] = spec.width, spec.height
@@ -216,13 +216,13 @@ def _preprocess_argument(image: np.void, placed: Placement, manifest: EngineMani
     argument["rgb"] = spec.color_order == "rgb"
     argument["scale"] = [1 / (255 * std) for std in spec.std]
     argument["offset"] = [-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]
-    return argument[()]
+    return argument
 
 
 def _postprocess_argument(kind: FrameKind, placed: Placement, manifest: EngineManifest, tensors: Tensors) -> np.void:
     """The places of pixels on the logits are computed as in `eseg_ros.runtime.postprocess.cells_along`."""
     spec, logits = manifest.input, manifest.output
-    argument = np.zeros((), POSTPROCESS)
+    argument: np.void = np.zeros(1, POSTPROCESS)[0]
     argument["logits"] = tensors.output_address
     argument["width"], argument["height"] = kind.width, kind.height
     argument["classes"] = len(manifest.classes)
@@ -233,4 +233,4 @@ def _postprocess_argument(kind: FrameKind, placed: Placement, manifest: EngineMa
     argument["offset_x"] = placed.left * logits.width / spec.width
     argument["scale_y"] = placed.height * logits.height / (spec.height * kind.height)
     argument["offset_y"] = placed.top * logits.height / spec.height
-    return argument[()]
+    return argument

@@ -23,6 +23,7 @@ EVERYTHING = Outputs(color_mask=True, overlay=True, confidence=True)
 PICTURES = ("mask", "color_mask", "overlay", "confidence")
 WAITING = {"synchronize", "happened", "elapsed_ms"}
 ALLOCATING = {"alloc", "free", "alloc_host", "free_host", "stream", "event", "load_module", "begin_capture"}
+GIVING_BACK = {"free", "free_host", "destroy_stream", "destroy_event", "destroy_graph", "unload_module", "close"}
 
 
 @pytest.fixture
@@ -423,21 +424,24 @@ def test_a_frame_that_cannot_be_used_leaves_the_slot_free(
     assert_equal(run(runtime, frame), expected)
 
 
-def test_whatever_call_of_load_is_refused_nothing_is_left_and_loading_again_works(engine: Engine, frame: Frame) -> None:
-    driver = EmulatedDriver()
-    runtime = CudaRuntime(driver, HostNetwork(engine))
-    calls = calls_of(driver, lambda: runtime.load(lambda: None))
+@pytest.mark.parametrize(("integrated", "every"), [(False, 1), (True, 7)])
+def test_whatever_load_is_refused_nothing_is_left_and_loading_again_works(
+    engine: Engine, frame: Frame, integrated: bool, every: int
+) -> None:
+    def make(driver: EmulatedDriver) -> CudaRuntime:
+        return CudaRuntime(driver, HostNetwork(engine), options=CudaOptions(graphs=False))
+
+    driver = EmulatedDriver(integrated=integrated)
+    runtime = make(driver)
+    names = calls_of(driver, lambda: runtime.load(lambda: None))
     runtime.close()
-    made: dict[str, int] = {}
-    for name in calls:
-        after = made[name] = made.get(name, -1) + 1
-        if name == "open" or (name == "load_module" and after == 0):  # the one has its own error, the other a fallback
-            continue
-        driver = EmulatedDriver()
+    refusals = [(name, names[:index].count(name)) for index, name in enumerate(names) if name not in GIVING_BACK]
+    for name, after in refusals[2::every]:  # open has an error of its own, and load_module another way
+        driver = EmulatedDriver(integrated=integrated)
         driver.refuse(name, after=after)
         with pytest.raises(DeviceError, match=f"refuses {name}"):
-            CudaRuntime(driver, HostNetwork(engine)).load(lambda: None)
-        runtime = CudaRuntime(driver, HostNetwork(engine))
+            make(driver).load(lambda: None)
+        runtime = make(driver)
         runtime.load(lambda: None)
         run(runtime, frame)
         runtime.close()
@@ -460,7 +464,7 @@ def test_whichever_call_finds_the_device_lost_the_runtime_fails_and_closes_and_a
     runtime = CudaRuntime(driver, HostNetwork(engine))
     calls = calls_of(driver, lambda: run_frames(runtime))
     runtime.close()
-    for lost_at in range(2, len(calls), 3):  # from the call after load_module on, which has another way
+    for lost_at in range(2, len(calls), 7):  # from the call after load_module on, which has another way
         driver = EmulatedDriver()
         driver.lose_device(after=lost_at - 1)
         runtime = CudaRuntime(driver, HostNetwork(engine))
