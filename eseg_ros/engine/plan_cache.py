@@ -227,7 +227,7 @@ def prune(
 
 def _leftovers(cache: Path, machines: list[Machine], older_than: timedelta | None) -> Iterator[Leftover]:
     plans, unusable = scan(cache)
-    kept = set()
+    kept: set[Path] = set()
     for plan in plans:
         files = (plan.path.with_suffix(".json"), plan.path)
         kept.update(files)

@@ -18,7 +18,7 @@ from eseg_ros.runtime.cpu import TensorInfo, input_shape, output_shape
 from eseg_ros.runtime.cuda.driver import DeviceInfo, Driver
 from eseg_ros.runtime.tensorrt import api
 
-_DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
+_DTYPES: dict[str, np.dtype[np.floating]] = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
 
 
 class TensorRtNetwork:
