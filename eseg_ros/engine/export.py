@@ -91,7 +91,7 @@ def export_checkpoint(
         reference=reference,
         deployed=reference.deploy(),
         model=record.model,
-        classes=class_set(record.classes),
+        classes=record.classes,
         input=InputSpec(INPUT_NAME, width, height, mean=record.mean, std=record.std),
         training=_training_of(record),
     )
@@ -118,7 +118,7 @@ def resize_engine(engine: Path, name: str, folder: Path, size: Size, data: Path 
     source = load_engine(engine)
     _require_pytorch()
     manifest = source.manifest
-    deployed = _rebuild(manifest, source.onnx)
+    deployed = rebuild_network(manifest, source.onnx)
     network = _Network(
         reference=deployed,
         deployed=deployed,
@@ -212,8 +212,12 @@ def _strip(graph: onnx.ModelProto) -> None:
         weight.ClearField("doc_string")
 
 
-def _rebuild(manifest: EngineManifest, path: Path) -> SegmentationNetwork:
-    """The folded network that the engine in `path` was exported from."""
+def rebuild_network(manifest: EngineManifest, path: Path) -> SegmentationNetwork:
+    """The folded network that the engine in `path` was exported from, with its weights.
+
+    Raises:
+        EngineError: it is no fp32 engine that this package exported.
+    """
     import onnx
     import torch
     from onnx import numpy_helper
