@@ -36,7 +36,8 @@ WARNING_PERIOD_S = 5.0
 CAMERA_INFO_DEPTH = 5
 REMEMBERED_INFOS = 16
 """Calibrations kept to be matched to images: more than arrive while a frame is under way."""
-REMEMBERED_AGES = 512
+REMEMBERED_RESULTS = 512
+"""Results that the statistics look back on."""
 
 _TYPES: dict[str, Any] = {"raw": Image, "compressed": CompressedImage}
 _OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)
@@ -81,7 +82,8 @@ class Camera:
         dropped_rate: frames left out because of `max_rate`.
         dropped_ahead: frames left out because their stamp lay in the future.
         lost: images that the middleware says it lost on the way.
-        ages_ms: how old the last frames were by the node's clock when their results had been published, milliseconds.
+        publish_ms: how long publishing the last results took, milliseconds.
+        ages_ms: how old their frames were by then, by the node's clock, milliseconds.
     """
 
     def __init__(self, node: Node, parameters: CameraParameters, on_frame: Callable[[Camera, Frame], None]) -> None:
@@ -99,7 +101,8 @@ class Camera:
         self.dropped_rate = 0
         self.dropped_ahead = 0
         self.lost = 0
-        self.ages_ms: deque[float] = deque(maxlen=REMEMBERED_AGES)
+        self.publish_ms: deque[float] = deque(maxlen=REMEMBERED_RESULTS)
+        self.ages_ms: deque[float] = deque(maxlen=REMEMBERED_RESULTS)
         self._node = node
         self._parameters = parameters
         self._on_frame = on_frame
@@ -144,6 +147,7 @@ class Camera:
 
     def publish(self, result: Result, jpeg_quality: int) -> None:
         """Publish a result and the calibration that belongs to it."""
+        began_s = time.monotonic()
         self.outputs.publish(result, jpeg_quality)
         if (info := self._info_of(result.stamp_ns)) is not None:
             try:
@@ -152,6 +156,7 @@ class Camera:
             except CameraInfoError as error:
                 self.info_problem = str(error)
                 self.warn(f"{error}; no camera_info is published")
+        self.publish_ms.append((time.monotonic() - began_s) * 1e3)
         self.ages_ms.append((self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6)
 
     def forget_times(self) -> None:

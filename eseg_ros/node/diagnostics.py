@@ -216,8 +216,9 @@ def _judge_frames(health: CameraHealth, received: int) -> tuple[bytes, str]:
     """What becomes of the frames that arrive."""
     rejected, stale, busy = (health.recent.get(key, 0) for key in ("rejected", "dropped_stale", "dropped_busy"))
     if rejected:
-        level = DiagnosticStatus.ERROR if rejected >= received else DiagnosticStatus.WARN
-        return level, f"rejecting {_percent(rejected, received)}: {health.last_rejection}"
+        published = health.recent.get("published", 0)
+        level = DiagnosticStatus.WARN if published else DiagnosticStatus.ERROR
+        return level, f"rejecting {_percent(rejected, rejected + published)}: {health.last_rejection}"
     if stale:
         remedy = "the camera's clock and the node's differ, or with a bag use_sim_time is not set"
         return DiagnosticStatus.WARN, f"dropping {_percent(stale, received)} by max_age_ms: {remedy}"

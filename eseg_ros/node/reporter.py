@@ -83,7 +83,11 @@ class Reporter:
             counters=counters,
             recent={key: count - before.get(key, 0) for key, count in counters.items()},
             recent_s=elapsed_s,
-            stages_ms={**worker.stages_ms(camera.name), "age": percentiles(tuple(camera.ages_ms))},
+            stages_ms={
+                **worker.stages_ms(camera.name),
+                "publish": percentiles(tuple(camera.publish_ms)),
+                "age": percentiles(tuple(camera.ages_ms)),
+            },
         )
 
     def _clock_is_missing(self) -> bool:

@@ -59,8 +59,8 @@ class SegmentationNode(LifecycleNode):
         self._worker: Worker | None = None
         self._ignored: list[str] = []
         self._failure: str | None = None  # for diagnostics, until the next configure
-        self._failing = False  # the worker has failed, error processing has still to come
-        self._worker_failed = self.create_guard_condition(self._on_worker_failed)
+        self._failing = False  # something has failed, error processing has still to come
+        self._failed = self.create_guard_condition(self._process_failure)
         self._requests = RequestsDuringTransition(self)
         self._labels = LabelPublishers(self)
         self._reporter = Reporter(self)
@@ -240,17 +240,21 @@ class SegmentationNode(LifecycleNode):
             self._cameras[camera].reject(str(error))
 
     def _on_failure(self, worker: Worker, error: Exception) -> None:
-        """In the worker's thread: have the executor take the node through error processing."""
+        """In the worker's thread."""
         if worker is self._worker:
-            self._failure = str(error)
-            self._failing = True
-            self._worker_failed.trigger()
+            self._fail(f"the engine failed: {error}")
 
-    def _on_worker_failed(self) -> None:
+    def _fail(self, reason: str) -> None:
+        """In any thread: have the executor take the node through error processing."""
+        self._failure = reason
+        self._failing = True
+        self._failed.trigger()
+
+    def _process_failure(self) -> None:
         if not self._failing:
             return
         self.get_logger().error(
-            f"the engine failed: {self._failure}. The node is unconfigured now; load the engine again: "
+            f"{self._failure}. The node is unconfigured now; configure it again: "
             f"ros2 lifecycle set {self.get_fully_qualified_name()} configure"
         )
         if self.state == "active":
@@ -275,9 +279,12 @@ class SegmentationNode(LifecycleNode):
             self._report_timer.reset()
         if self.state != "active":
             return
-        for camera in self._cameras.values():
-            camera.follow(lazy=self._settings.live.lazy)
         self._publish_labels()
+        try:
+            for camera in self._cameras.values():
+                camera.follow(lazy=self._settings.live.lazy)
+        except Exception as error:  # e.g. qos_overrides that are none
+            self._fail(f"cannot subscribe: {error}")
 
     def _publish_labels(self) -> None:
         assert self._runtime is not None

@@ -55,11 +55,11 @@ def health(**values: Any) -> CameraHealth:
             "take a smaller engine",
         ),
         (
-            health(recent={"received": 10, "rejected": 3}, last_rejection="cut"),
+            health(recent={"received": 20, "dropped_busy": 10, "rejected": 3, "published": 7}, last_rejection="cut"),
             WARN,
             "rejecting 30 %: cut",
         ),
-        (health(recent={"received": 10, "rejected": 10}, last_rejection="cut"), ERROR, "rejecting 100 %: cut"),
+        (health(recent={"received": 20, "rejected": 10}, last_rejection="cut"), ERROR, "rejecting 100 %: cut"),
     ],
 )
 def test_a_camera_is_judged_by_the_first_thing_that_is_wrong(camera: CameraHealth, level: bytes, message: str) -> None:

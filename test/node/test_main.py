@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,40 +11,10 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 
 if TYPE_CHECKING:
-    from conftest import RosGraph
+    from conftest import RosGraph, Start
 
 ROOT = Path(__file__).parents[2]
 EXIT_S = 10.0
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(ros: RosGraph, tiny_engine: Path) -> Iterator[Start]:
-    """Starts the node in a process of its own, with the shipped shared-memory profile."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(**parameters: str) -> subprocess.Popen[str]:
-        values = {"engine": str(tiny_engine), "cameras.camera.image_topic": "image", "diagnostics_period_s": "0.1"}
-        arguments = [word for item in (values | parameters).items() for word in ("-p", "{}:={}".format(*item))]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "eseg_ros.node.main", "--ros-args", *arguments],
-            cwd=ROOT,
-            env=os.environ
-            | {
-                "ROS_DOMAIN_ID": str(ros.domain_id),
-                "FASTRTPS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds.xml"),
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,92 +8,25 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
 from eseg_ros.engine.manifest import load_engine
-from eseg_ros.errors import DeviceError
-from eseg_ros.labels import CAMVID
-from eseg_ros.node import segmentation_node
-from eseg_ros.node.messages import frame_from_image
-from eseg_ros.node.segmentation_node import SegmentationNode
+from eseg_ros.labels import CAMVID, relabeling
+from eseg_ros.node import diagnostics
+from eseg_ros.node.messages import frame_from_image, image_message
 from eseg_ros.runtime.pipeline import Pipeline
 from eseg_ros.runtime.select import create_runtime
-from eseg_ros.runtime.types import Frame, Outputs, Result, Runtime
+from eseg_ros.runtime.types import Outputs, Result
 
 if TYPE_CHECKING:
-    from conftest import RosGraph
+    from conftest import Rig
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STAMP = (1_700_000_000, 123_456_789)
-
-
-class Rig:
-    """A node on the tiny engine with the camera "front" on /image, and what its diagnostics say."""
-
-    def __init__(self, ros: RosGraph, engine: Path) -> None:
-        self.ros = ros
-        self._defaults: dict[str, Any] = {
-            "engine": str(engine),
-            "threads": 1,
-            "camera_names": ["front"],
-            "cameras__front__image_topic": "image",
-            "diagnostics_period_s": 0.1,
-            "lazy": False,
-        }
-        self._reports: list[DiagnosticArray] = ros.listen(DiagnosticArray, "/diagnostics")
-
-    def start(self, stopped: Callable[[], bool] = lambda: False, **values: Any) -> SegmentationNode:
-        node = SegmentationNode(
-            stopped=stopped,
-            context=self.ros.context,
-            parameter_overrides=self.ros.overrides(**(self._defaults | values)),
-        )
-        self.ros.add(node)
-        node.autostart()
-        return node
-
-    def camera(self, message_type: Any = Image, topic: str = "/image") -> Any:
-        """A publisher that the node has found."""
-        publisher = self.ros.publisher(message_type, topic)
-        self.ros.until(publisher.get_subscription_count)
-        return publisher
-
-    def exchange(self, camera: Any, message: Any, answers: list[Any]) -> Any:
-        """Publish again and again until an answer comes, which is the return value."""
-
-        def answered() -> bool:
-            camera.publish(message)
-            return bool(answers)
-
-        self.ros.until(answered)
-        return answers[0]
-
-    def status(self, part: str) -> DiagnosticStatus | None:
-        """The last status of "engine" or "camera NAME"."""
-        statuses = [status for report in self._reports[-1:] for status in report.status]
-        return next((status for status in statuses if status.name == f"segmentation: {part}"), None)
-
-    def value(self, part: str, key: str) -> str | None:
-        """A value of the last status."""
-        status = self.status(part)
-        return next((pair.value for pair in status.values if pair.key == key), None) if status else None
-
-    def until_engine_says(self, text: str) -> DiagnosticStatus:
-        self.ros.until(lambda: (status := self.status("engine")) and text in status.message)
-        status = self.status("engine")
-        assert status is not None
-        return status
-
-
-@pytest.fixture
-def rig(ros: RosGraph, tiny_engine: Path) -> Rig:
-    return Rig(ros, tiny_engine)
 
 
 def street(height: int = 128, width: int = 192) -> npt.NDArray[np.uint8]:
@@ -285,177 +216,166 @@ def test_the_labels_are_latched_for_those_who_come_late(rig: Rig) -> None:
     assert [label["name"] for label in info["classes"]] == list(CAMVID.names)
 
 
-def test_without_autostart_the_node_waits_to_be_configured_and_activated_by_service(rig: Rig) -> None:
-    node = rig.start(autostart=False)
+def listen_to_masks(rig: Rig, camera: str = "front") -> list[Image]:
+    masks: list[Image] = rig.ros.listen(Image, f"/segmentation/{camera}/mask")
+    return masks
+
+
+def test_a_lazy_node_takes_images_only_while_somebody_listens(rig: Rig) -> None:
+    rig.start(lazy=True)
+    images = rig.ros.publisher(Image, "/image")
+    rig.ros.until(lambda: (status := rig.status("camera front")) and status.message.startswith("idle: nobody"))
+    assert images.get_subscription_count() == 0
+
+    masks: list[Image] = []
+    listener = rig.ros.peer.create_subscription(Image, "/segmentation/front/mask", masks.append, 10)
+    rig.ros.until(images.get_subscription_count)
+    rig.exchange(images, rig.ros.image(street()), masks)
+
+    rig.ros.peer.destroy_subscription(listener)
+    rig.ros.until(lambda: not images.get_subscription_count())
+
+
+def test_lazy_may_be_switched_off_live(rig: Rig) -> None:
+    node = rig.start(lazy=True)
+    images = rig.ros.publisher(Image, "/image")
+
+    assert node.set_parameters_atomically([Parameter("lazy", value=False)]).successful
+
+    rig.ros.until(images.get_subscription_count)
+
+
+def test_a_camera_may_vanish_and_come_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnostics, "STALE_AFTER_S", 0.2)
+    rig.start()
+    masks = listen_to_masks(rig)
+    camera = rig.camera()
+    rig.exchange(camera, rig.ros.image(street()), masks)
+
+    rig.ros.peer.destroy_publisher(camera)
+    rig.ros.until(
+        lambda: (status := rig.status("camera front")) and status.message.endswith("which nobody publishes any more")
+    )
+    masks.clear()
+
+    rig.exchange(rig.camera(), rig.ros.image(street()), masks)
+    rig.ros.until(lambda: (status := rig.status("camera front")) and status.message == "ok")
+
+
+def test_a_camera_may_change_its_size_and_its_encoding_at_any_time(rig: Rig) -> None:
+    rig.start()
+    camera, masks = rig.camera(), listen_to_masks(rig)
+    gray = np.zeros((50, 70), np.uint8)
+    pictures = [
+        rig.ros.image(street()),
+        rig.ros.image(street(64, 96)),
+        image_message(gray, "mono8", 0, "front"),
+        image_message(np.dstack([street()] * 2)[..., :4], "bgra8", 0, "front"),
+    ]
+
+    for picture in pictures:
+        masks.clear()
+        rig.ros.until(lambda: not masks)
+
+        def answered(picture: Image = picture) -> bool:
+            camera.publish(picture)
+            return bool(masks) and (masks[-1].width, masks[-1].height) == (picture.width, picture.height)
+
+        rig.ros.until(answered)
+
+
+def test_an_encoding_that_is_not_supported_is_named_until_another_comes(rig: Rig) -> None:
+    rig.start()
+    camera, masks = rig.camera(), listen_to_masks(rig)
+
+    def says(text: str) -> bool:
+        camera.publish(with_fields(rig.ros.image(street()), encoding="plaid8"))
+        status = rig.status("camera front")
+        return status is not None and text in status.message
+
+    rig.ros.until(lambda: says("rejecting 100 %: encoding 'plaid8' is not supported; expected one of"))
+    rig.exchange(camera, rig.ros.image(street()), masks)
+    rig.ros.until(lambda: (status := rig.status("camera front")) and "rejecting" not in status.message)
+
+
+def test_outputs_are_scaled_live_with_their_calibration(rig: Rig) -> None:
+    node = rig.start()
+    camera, calibration = rig.camera(), rig.camera(CameraInfo, "/camera_info")
+    masks, infos = listen_to_masks(rig), rig.ros.listen(CameraInfo, "/segmentation/front/camera_info")
+    calibration.publish(CameraInfo(width=192, height=128))
+
+    assert node.set_parameters_atomically([Parameter("cameras.front.scale", value=0.5)]).successful
+
+    def scaled() -> bool:
+        camera.publish(rig.ros.image(street(), stamp=STAMP))
+        return bool(infos) and infos[-1].width == 96
+
+    rig.ros.until(scaled)
+    assert (masks[-1].width, masks[-1].height) == (infos[-1].width, infos[-1].height) == (96, 64)
+    assert (infos[-1].header.stamp, infos[-1].header.frame_id) == (masks[-1].header.stamp, "front")
+
+
+def test_classes_are_merged_and_dropped_in_mask_and_labels(rig: Rig, tiny_engine: Path) -> None:
+    mapping = ["sky:", "building:thing", "pole:thing"]
+    rig.start(classes__map=mapping)
+    message = rig.ros.image(street())
+
+    mask = rig.exchange(rig.camera(), message, listen_to_masks(rig))
+    labels = rig.ros.listen(String, "/segmentation/label_info", LATCHED)
+    rig.ros.until(lambda: labels)
+
+    expected = offline(tiny_engine, message, Outputs(relabeling=relabeling(CAMVID, mapping))).mask
+    np.testing.assert_array_equal(pixels_of(mask), expected)
+    assert [label["name"] for label in json.loads(labels[0].data)["classes"]][:2] == ["thing", "road"]
+
+
+def test_a_class_that_the_engine_does_not_have_fails_configure_with_the_nearest_one(rig: Rig) -> None:
+    node = rig.start(classes__map=["raod:drivable"])
+
+    rig.until_engine_says("classes.map does not fit: 'raod:drivable' names the class 'raod'")
+    assert "did you mean 'road'?" in rig.until_engine_says("classes.map").message
     assert node.state == "unconfigured"
-    client = rig.ros.peer.create_client(ChangeState, "/segmentation/change_state")
-    rig.ros.until(client.service_is_ready)
-
-    for transition, state in (
-        (Transition.TRANSITION_CONFIGURE, "inactive"),
-        (Transition.TRANSITION_ACTIVATE, "active"),
-        (Transition.TRANSITION_DEACTIVATE, "inactive"),
-        (Transition.TRANSITION_CLEANUP, "unconfigured"),
-        (Transition.TRANSITION_CONFIGURE, "inactive"),
-    ):
-        future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        rig.ros.until(future.done)
-        assert (future.result().success, node.state) == (True, state)
 
 
-def test_deactivate_ends_the_flow_and_activate_takes_it_up_again(rig: Rig) -> None:
+def test_images_beyond_the_rate_are_left_out_and_counted(rig: Rig) -> None:
     node = rig.start()
     camera = rig.camera()
+    assert node.set_parameters_atomically([Parameter("cameras.front.max_rate", value=0.01)]).successful
 
-    node.trigger_deactivate()
-    rig.ros.until(lambda: not camera.get_subscription_count())
-    node.trigger_activate()
-    rig.ros.until(camera.get_subscription_count)
+    def counted() -> bool:
+        camera.publish(rig.ros.image(street()))
+        return int(rig.value("camera front", "dropped_rate") or 0) >= 3
 
-    rig.exchange(camera, rig.ros.image(street()), rig.ros.listen(Image, "/segmentation/front/mask"))
+    rig.ros.until(counted)
 
-
-def test_cleanup_takes_the_cameras_topics_away(rig: Rig) -> None:
-    node = rig.start()
-    rig.ros.until(lambda: rig.ros.peer.count_publishers("/segmentation/front/mask"))
-
-    node.trigger_deactivate()
-    node.trigger_cleanup()
-
-    rig.ros.until(lambda: not rig.ros.peer.count_publishers("/segmentation/front/mask"))
+    values = {pair.key: pair.value for pair in rig.status("camera front").values}
+    assert int(values["received"]) == int(values["published"]) + int(values["dropped_rate"])
 
 
-def missing(engine: Path) -> None:
-    engine.unlink()
+def test_parameters_that_nothing_reads_are_told(rig: Rig) -> None:
+    rig.start(overlay_alhpa=0.7)
+
+    rig.ros.until(lambda: "did you mean overlay_alpha?" in (rig.value("engine", "ignored parameters") or ""))
 
 
-def cut(engine: Path) -> None:
-    onnx = engine.with_suffix(".onnx")
-    onnx.write_bytes(onnx.read_bytes()[:-10])
+def test_the_diagnostics_period_may_be_changed_live(rig: Rig) -> None:
+    node = rig.start(diagnostics_period_s=60.0)
+    assert rig.status("engine") is None
+
+    assert node.set_parameters_atomically([Parameter("diagnostics_period_s", value=0.1)]).successful
+
+    rig.until_engine_says("active")
 
 
-def without_onnx(engine: Path) -> None:
-    engine.with_suffix(".onnx").unlink()
+@pytest.mark.parametrize("output", ["mask", "overlay"])
+def test_compressed_forms_come_with_the_stamp_and_frame_of_the_image(rig: Rig, output: str) -> None:
+    rig.start()
 
+    message = rig.exchange(
+        rig.camera(),
+        rig.ros.image(street(), stamp=STAMP),
+        rig.ros.listen(CompressedImage, f"/segmentation/front/{output}/compressed"),
+    )
 
-def broken_manifest(engine: Path) -> None:
-    engine.write_text("{")
-
-
-def other_input(engine: Path) -> None:
-    manifest = json.loads(engine.read_text())
-    manifest["input"]["width"] *= 2
-    engine.write_text(json.dumps(manifest))
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (missing, "cannot be read"),
-        (cut, "the file is cut or belongs to another engine"),
-        (without_onnx, "which cannot be read"),
-        (broken_manifest, "not valid JSON"),
-        (other_input, "192"),
-    ],
-)
-def test_an_engine_that_cannot_be_used_fails_configure_with_the_reason_and_the_node_lives(
-    rig: Rig, make_tiny_engine: Callable[..., Path], damage: Callable[[Path], None], reason: str
-) -> None:
-    engine = make_tiny_engine()
-    good = {path: path.read_bytes() for path in engine.parent.glob("tiny.*")}
-    damage(engine)
-    node = rig.start(engine=str(engine))
-
-    status = rig.until_engine_says(reason)
-    assert (status.level, node.state) == (DiagnosticStatus.ERROR, "unconfigured")
-
-    for path, content in good.items():
-        path.write_bytes(content)
-    node.autostart()
-    assert node.state == "active"
-    assert rig.until_engine_says("active").level == DiagnosticStatus.OK
-
-
-def test_a_camera_without_a_topic_fails_configure_with_what_to_set(rig: Rig) -> None:
-    node = rig.start(cameras__front__image_topic="")
-
-    rig.until_engine_says("cameras.front.image_topic is empty: set it")
-    node.set_parameters([Parameter("cameras.front.image_topic", value="image")])
-    node.autostart()
-
-    assert node.state == "active"
-
-
-def test_an_unknown_engine_is_answered_with_those_there_are(rig: Rig) -> None:
-    rig.start(engine="no_such_engine")
-
-    assert "Engines here:" in rig.until_engine_says("no_such_engine.json").message
-
-
-def test_fixed_parameters_are_refused_until_cleanup(rig: Rig) -> None:
-    node = rig.start()
-    change = [Parameter("slots", value=3)]
-    assert not node.set_parameters_atomically(change).successful
-
-    node.trigger_deactivate()
-    node.trigger_cleanup()
-
-    assert node.set_parameters_atomically(change).successful
-
-
-class Wrapped:
-    """A runtime that is what it wraps, but for what a test lets happen to it."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runtime, name)
-
-
-class LostDevice(Wrapped):
-    """Loads, and then fails as a device that falls off the bus."""
-
-    def submit(self, slot: int, frame: Frame, outputs: Outputs) -> None:
-        raise DeviceError("the device is lost")
-
-
-@pytest.fixture
-def lost_device(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Every engine loads and then fails; `undo()` mends it."""
-    monkeypatch.setattr(segmentation_node, "create_runtime", lambda *options: LostDevice(create_runtime(*options)))
-    return monkeypatch
-
-
-def test_a_failing_engine_unconfigures_the_node_and_configure_mends_it(
-    rig: Rig, lost_device: pytest.MonkeyPatch
-) -> None:
-    node = rig.start()
-    camera = rig.camera()
-
-    camera.publish(rig.ros.image(street()))
-
-    assert rig.until_engine_says("the device is lost").level == DiagnosticStatus.ERROR
-    assert node.state == "unconfigured"
-    lost_device.undo()
-    node.autostart()
-    rig.exchange(camera, rig.ros.image(street()), rig.ros.listen(Image, "/segmentation/front/mask"))
-
-
-def test_configure_gives_up_while_an_engine_loads_when_the_process_is_told_to_end(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loading, end = threading.Event(), threading.Event()
-
-    class SlowLoading(Wrapped):
-        def load(self, notify: Callable[[], None]) -> None:
-            loading.set()
-            end.wait()
-
-    monkeypatch.setattr(segmentation_node, "create_runtime", lambda *options: SlowLoading(create_runtime(*options)))
-
-    node = rig.start(stopped=loading.is_set)
-
-    assert loading.is_set()
-    assert node.state == "unconfigured"
-    end.set()
+    assert (message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id) == (*STAMP, "front")
+    assert cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED).shape[:2] == (128, 192)
