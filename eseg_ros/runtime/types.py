@@ -145,7 +145,11 @@ class Runtime(Protocol):
         """
 
     def ready(self, slot: int) -> bool:
-        """Whether `collect` would return without waiting for the inference."""
+        """Whether `collect` would return without waiting for the inference.
+
+        Raises:
+            DeviceError: the device is lost.
+        """
 
     def collect(self, slot: int) -> Result:
         """Wait for the slot's inference, postprocess, and free the slot.

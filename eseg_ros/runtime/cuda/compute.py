@@ -121,6 +121,7 @@ class Compute:
             trial = slot.begin_trial(variant.output_size)
             self._driver.copy_out(trial, slot.output.address, variant.output_size, self.stream)
         except DeviceError as error:  # if it is the device that is lost, what is enqueued next fails, and is not caught
+            slot.end_trial()
             self._refuse(str(error))
 
     def _capture(self, slot: Slot, variant: Variant) -> int:

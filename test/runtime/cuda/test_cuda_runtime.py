@@ -281,7 +281,7 @@ def test_a_network_that_cannot_be_captured_is_launched_plainly_for_good_and_the_
     assert "no CUDA graphs: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" in runtime.device
 
 
-@pytest.mark.parametrize("call", ["begin_capture", "end_capture", "launch_graph"])
+@pytest.mark.parametrize("call", ["begin_capture", "end_capture", "launch_graph", "alloc_host", "copy_out"])
 def test_whatever_is_refused_of_a_graph_the_frame_is_computed(
     driver: EmulatedDriver, runtime: CudaRuntime, frame: Frame, call: str
 ) -> None:
