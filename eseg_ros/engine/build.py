@@ -7,6 +7,7 @@ say what is computed in what (see docs/engines.md). That is the one way that Ten
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tqdm import tqdm
@@ -147,15 +148,15 @@ def _read_timing_cache(config: Any, path: Path, machine: Machine) -> None:
     if cache is None or not config.set_timing_cache(cache, False):
         raise EngineError(
             f"{path} is no timing cache of {machine}: it is cut, or of another version or GPU. Name another file, "
-            f"or delete it: rm {path}"
+            f"or delete it: rm {quote(str(path))}"
         )
 
 
 class BuildBar:
-    """A progress bar of a build: the steps of the whole build, and the name of the phase that is under way."""
+    """A progress bar of a build, on a terminal: the steps of the whole build, and the phase that is under way."""
 
     def __init__(self, name: str) -> None:
-        self._bar = tqdm(desc=f"Building {name}", unit="step", leave=False)
+        self._bar = tqdm(desc=f"Building {name}", unit="step", leave=False, disable=None)
         self._phases: list[str] = []
 
     def __enter__(self) -> BuildBar:

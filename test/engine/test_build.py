@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -211,7 +212,10 @@ def test_without_tensorrt_nothing_is_built(
     assert not cache.exists()
 
 
-def test_the_bar_moves_by_the_steps_of_the_whole_build(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_moves_by_the_steps_of_the_whole_build(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with BuildBar("tiny") as bar:
         bar.start("Building", None, 4)
         bar.start("Timing", "Building", 100)
@@ -221,3 +225,11 @@ def test_the_bar_moves_by_the_steps_of_the_whole_build(capsys: pytest.CaptureFix
         bar.step("Building", 3)
         assert (bar._bar.n, bar._bar.total) == (3, 4)
     assert "Timing" in capsys.readouterr().err
+
+
+def test_a_log_file_gets_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with BuildBar("tiny") as bar:
+        bar.start("Building", None, 4)
+        bar.step("Building", 1)
+        bar.finish("Building")
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,16 @@ def test_without_a_usable_gpu_the_reason_is_said(trt: Any, engine: Engine, machi
 
 
 def test_progress_is_followed_where_the_version_tells(
-    trt: Any, engine: Engine, machine: Machine, version: str, world: Any, capsys: pytest.CaptureFixture[str]
+    trt: Any,
+    engine: Engine,
+    machine: Machine,
+    version: str,
+    world: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
     serialize(trt, engine, machine, BuildOptions())
 
     assert len(world.named("progress_monitor")) == (0 if version in TRT8 else 1)
