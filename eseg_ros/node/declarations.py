@@ -7,6 +7,7 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from eseg_ros.runtime.cuda.cuda_runtime import MAPPED, WAITS
 from eseg_ros.runtime.select import RUNTIMES
 
 TRANSPORTS = ("raw", "compressed")
@@ -71,7 +72,26 @@ NODE_DECLARATIONS = (
         minimum=1,
         maximum=3,
     ),
-    Declaration("threads", 0, "CPU threads of the inference library; 0 lets it choose.", "threads", maximum=64),
+    Declaration("threads", 0, "Threads of an inference library on the CPU; 0 lets it choose.", "threads", maximum=64),
+    Declaration(
+        "auto_build",
+        False,
+        "With runtime tensorrt or rtx: build the plan at configure if this machine has none, which takes minutes.",
+    ),
+    Declaration("cuda.device", 0, "With runtime tensorrt or rtx: which GPU.", maximum=15),
+    Declaration(
+        "cuda.wait",
+        "block",
+        "On a GPU: block sleeps until a frame is ready, spin asks all the time, which costs a core but no waking up.",
+        choices=WAITS,
+    ),
+    Declaration("cuda.graphs", True, "On a GPU: launch the compute of a frame as one CUDA graph."),
+    Declaration(
+        "cuda.mapped",
+        "auto",
+        "On a GPU: let kernels work on the host's memory in place of copies, in quotes; auto tries it on a Jetson.",
+        choices=MAPPED,
+    ),
     Declaration(
         "classes.map",
         [""],

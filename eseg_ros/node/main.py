@@ -12,6 +12,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+from eseg_ros.node.logs import log_to_ros
 from eseg_ros.node.segmentation_node import SegmentationNode
 from eseg_ros.node.signals import StopSignals
 
@@ -43,6 +44,7 @@ def main(args: Sequence[str] | None = None) -> int:
     with StopSignals() as stopped:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = SegmentationNode(stopped=stopped)
+        log_to_ros(node.get_logger())
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:

@@ -20,6 +20,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from eseg_ros.errors import EsegError
 from eseg_ros.node.declarations import CAMERA_DECLARATIONS, NODE_DECLARATIONS, Declaration
+from eseg_ros.runtime.cuda.cuda_runtime import CudaOptions
 
 _FOREIGN_PREFIXES = ("qos_overrides.", "diagnostic_updater.")  # declared by others, some of them later
 
@@ -48,6 +49,8 @@ class NodeParameters:
     runtime: str
     slots: int
     threads: int
+    cuda: CudaOptions
+    auto_build: bool
     classes_map: tuple[str, ...]
     cameras: tuple[CameraParameters, ...]
 
@@ -123,6 +126,8 @@ class Parameters:
             runtime=values["runtime"],
             slots=values["slots"],
             threads=values["threads"],
+            cuda=CudaOptions(**self._read(CudaOptions, "cuda.")),
+            auto_build=values["auto_build"],
             classes_map=tuple(filter(None, values["classes.map"])),
             cameras=tuple(CameraParameters(name, **self._read(CameraParameters, f"cameras.{name}.")) for name in names),
         )

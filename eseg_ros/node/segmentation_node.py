@@ -151,7 +151,9 @@ class SegmentationNode(LifecycleNode):
                 self._relabeling = relabeling(engine.manifest.classes, parameters.classes_map)
             except ValueError as error:
                 raise ParameterError(f"classes.map does not fit: {error}") from error
-        runtime = create_runtime(engine, parameters.runtime, parameters.slots, parameters.threads)
+        runtime = create_runtime(
+            engine, parameters.runtime, parameters.slots, parameters.threads, parameters.cuda, parameters.auto_build
+        )
         self._cameras = {camera.name: Camera(self, camera, self._on_frame) for camera in parameters.cameras}
         self._load(runtime)
         self._publish_labels()

@@ -12,6 +12,7 @@ from rclpy.parameter import Parameter
 from eseg_ros.node.declarations import CAMERA_DECLARATIONS, CHANGES, NODE_DECLARATIONS
 from eseg_ros.node.parameters import CameraParameters, LiveCameraParameters, ParameterError, Parameters
 from eseg_ros.node.parameters_table import table
+from eseg_ros.runtime.cuda.cuda_runtime import CudaOptions
 
 if TYPE_CHECKING:
     from conftest import RosGraph
@@ -192,6 +193,23 @@ def test_every_number_has_a_range(ros: RosGraph) -> None:
             assert [*descriptor.integer_range, *descriptor.floating_point_range], declaration.name
 
 
+def test_the_gpus_options_are_read(ros: RosGraph) -> None:
+    _, parameters = parameters_of(
+        ros,
+        engine="tiny",
+        cameras__camera__image_topic="image",
+        cuda__wait="spin",
+        cuda__mapped="off",
+        cuda__graphs=False,
+        cuda__device=1,
+        auto_build=True,
+    )
+
+    loaded = parameters.load()
+
+    assert (loaded.cuda, loaded.auto_build) == (CudaOptions(device=1, wait="spin", graphs=False, mapped="off"), True)
+
+
 def test_the_table_in_docs_is_that_of_the_declarations() -> None:
     committed = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
 
@@ -236,4 +254,4 @@ def test_the_shipped_file_gives_the_defaults_and_loads(ros: RosGraph) -> None:
         defaults[name] for name in ("slots", "threads", "runtime")
     )
     assert loaded.cameras == (CameraParameters("front", "image"),)
-    assert loaded.classes_map == ()
+    assert (loaded.classes_map, loaded.cuda, loaded.auto_build) == ((), CudaOptions(), False)
