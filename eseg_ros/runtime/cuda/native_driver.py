@@ -26,7 +26,7 @@ from eseg_ros.runtime.types import Image8
 
 STREAM_NON_BLOCKING = 1
 
-_LOST = {46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721}
+_LOST = {214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721}
 """CUresults after which nothing in the context works any more, e.g. 214 ECC_UNCORRECTABLE, 700 ILLEGAL_ADDRESS."""
 
 _ADVICE = {
@@ -245,16 +245,15 @@ class NativeDriver(ABC):
 
     # Errors.
 
-    def failure_of(self, error: Exception) -> tuple[str, int]:
-        """The call that failed, and its CUresult."""
+    def failure_of(self, error: Exception) -> tuple[str, int, str]:
+        """The call that failed, its CUresult, and what that says."""
         assert isinstance(error, CudaError)
-        return error.call, error.code
+        return error.call, error.code, self.libcuda.describe(error.code)[1]
 
     def explain(self, error: Exception) -> DeviceError:
         """What failed, why, and what to do."""
-        call, code = self.failure_of(error)
-        name, text = self.libcuda.describe(code)
-        message = f"{call}: {name} ({text})"
+        call, code, text = self.failure_of(error)
+        message = f"{call}: {self.libcuda.describe(code)[0]} ({text})"
         if code in _LOST:
             self.lost = f"{message}. {_ADVICE_LOST}"
             return DeviceError(self.lost)

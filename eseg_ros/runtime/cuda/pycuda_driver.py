@@ -188,9 +188,9 @@ class PycudaDriver(NativeDriver):
         if not self.lost:
             self._api.Context.synchronize()
 
-    def failure_of(self, error: Exception) -> tuple[str, int]:
-        """pycuda's errors have no code but say "cuMemAlloc failed: out of memory", with a log after a dash."""
+    def failure_of(self, error: Exception) -> tuple[str, int, str]:
+        """pycuda's errors have no code but say, e.g., "cuMemAlloc failed: out of memory", with a log after a dash."""
         if isinstance(error, CudaError):
             return super().failure_of(error)
         call, _, text = str(error).partition(" failed: ")
-        return call, self.libcuda.code_of(text.partition(" - ")[0])
+        return call, self.libcuda.code_of(text.partition(" - ")[0]), text

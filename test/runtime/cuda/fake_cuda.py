@@ -20,7 +20,7 @@ from eseg_ros.runtime.cuda.kernel_module import HOST_SOURCE, KERNELS, source_has
 
 SOURCE = Path(__file__).with_name("fake_libcuda.cpp")
 CACHE = Path(__file__).parents[3] / "build" / "fake_cuda"
-PYCUDA = "pycuda==2026.1"
+PYCUDA_VERSION = "2026.1"
 
 
 class CannotBuildError(Exception):
@@ -55,7 +55,7 @@ def build_libcuda() -> Path:
 
 def build_pycuda() -> Path:
     """The folder with pycuda, for PYTHONPATH. It takes about a minute, once."""
-    folder = CACHE / f"{PYCUDA}-{sys.implementation.cache_tag}"
+    folder = CACHE / f"pycuda-{PYCUDA_VERSION}-{sys.implementation.cache_tag}"
     if not folder.exists():
         settings = {
             "CUDA_ROOT": str(toolkit()),
@@ -74,9 +74,11 @@ def build_pycuda() -> Path:
 
 def _pycuda_source(folder: Path) -> Path:
     try:
-        _pip("download", "--no-binary", ":all:", "--dest", str(folder), PYCUDA)
+        _pip("download", "--no-binary", ":all:", "--dest", str(folder), f"pycuda=={PYCUDA_VERSION}")
     except subprocess.CalledProcessError as error:
-        raise CannotBuildError(f"{PYCUDA} cannot be downloaded: {error.stderr.strip()[-300:]}") from error
+        raise CannotBuildError(
+            f"pycuda {PYCUDA_VERSION} cannot be downloaded: {error.stderr.strip()[-300:]}"
+        ) from error
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         archive.extractall(folder)
     return next(path for path in folder.glob("pycuda-*") if path.is_dir())

@@ -173,11 +173,11 @@ CUresult usable(CUevent handle, Event*& event)
     return state().events.count(event) != 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
-// Whether all of these bytes belong to one allocation of the right kind.
+// Whether all of these bytes belong to one allocation of the right kind; mapped memory is of both kinds.
 bool lies(const void* start, size_t size, bool host)
 {
     for (auto& [address, allocation] : state().memory) {
-        if (allocation.host == host && address <= start && (char*)start + size <= address + allocation.size) {
+        if ((allocation.host == host || allocation.mapped) && address <= start && (char*)start + size <= address + allocation.size) {
             return true;
         }
     }

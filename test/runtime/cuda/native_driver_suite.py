@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
+import onnxruntime
 import pytest
 from driver_conformance import Bench, DriverConformance, filled
+from emulated_driver import EmulatedDriver
+from host_network import HostNetwork
+from numpy.testing import assert_array_equal
 
+from eseg_ros.engine.manifest import Engine
 from eseg_ros.errors import DeviceError
-from eseg_ros.runtime.cuda.driver import Driver
+from eseg_ros.runtime.cuda.cuda_runtime import CudaOptions, CudaRuntime
+from eseg_ros.runtime.cuda.driver import DeviceInfo, Driver
 from eseg_ros.runtime.cuda.drivers import open_driver
+from eseg_ros.runtime.types import Frame, Image8, Outputs, Result
 
 
 @pytest.fixture(scope="session")
@@ -111,3 +119,52 @@ class TestNativeDriver(DriverConformance):
             bench.driver.launch_host(lambda: None, stream)
         bench.wait_for(stream)
         assert bench.driver._host_functions == {}
+
+
+class HostFunctions:
+    """What a HostNetwork asks of the emulated driver, on the fake device, whose memory is the host's as well."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def enqueue(self, stream: int, function: Callable[[], None], **_: object) -> None:
+        self._driver.launch_host(function, stream)
+
+    def view(self, address: int, size: int) -> Image8:
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+
+class HostFunctionNetwork(HostNetwork):
+    """ONNX Runtime as a function that the driver calls at its turn."""
+
+    def load(self, driver: Driver, info: DeviceInfo) -> None:
+        self._driver = HostFunctions(driver)
+        self._session = onnxruntime.InferenceSession(self._onnx)
+
+
+def pictures(runtime: CudaRuntime, frames: list[Frame]) -> list[Result]:
+    """Of all frames, two of them under way at once."""
+    runtime.load(lambda: None)
+    results = []
+    for number, frame in enumerate(frames):
+        if number > 1:
+            results.append(runtime.collect(number % 2))
+        runtime.submit(number % 2, frame, Outputs(overlay=True, confidence=True))
+    results += [runtime.collect((len(frames) + slot) % 2) for slot in range(2)]
+    assert runtime.device.endswith("CUDA graphs")
+    runtime.close()
+    return results
+
+
+@pytest.mark.parametrize("mapped", ["on", "off"])
+def test_frames_come_out_as_from_the_emulated_device(
+    driver: Driver, engine: Engine, painted: Image8, make_frame: Callable[..., Frame], mapped: str
+) -> None:
+    frames = [make_frame(np.roll(painted, number, axis=1)) for number in range(8)]  # plainly, captured, as a graph
+    options = CudaOptions(mapped=mapped)
+    found = pictures(CudaRuntime(driver, HostFunctionNetwork(engine), 2, options), frames)
+    expected = pictures(CudaRuntime(EmulatedDriver(), HostNetwork(engine), 2, options), frames)
+    for one, other in zip(found, expected, strict=True):
+        assert_array_equal(one.mask, other.mask)
+        assert_array_equal(one.overlay, other.overlay)
+        assert_array_equal(one.confidence, other.confidence)
