@@ -7,8 +7,9 @@ manifest; this module is where training and rendering take it from.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,20 @@ class ClassSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> ClassSet:
+        """The class set whose `dataclasses.asdict` this is, lists in place of tuples allowed.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        return ClassSet(
+            name=values["name"],
+            names=tuple(values["names"]),
+            palette=tuple((int(r), int(g), int(b)) for r, g, b in values["palette"]),
+            ignore_id=values["ignore_id"],
+        )
 
     def color_table(self) -> npt.NDArray[np.uint8]:
         """Colours by id for a table look-up. (256, 3) uint8 RGB; ids without a class are black."""

@@ -127,7 +127,7 @@ def write_checkpoint(folder: Path, model: str) -> Path:
                 layer.weight.normal_(0, 2 if scores else 0.1)
     record = TrainingRecord(
         model=model,
-        classes="camvid",
+        classes=CAMVID,
         mean=(0.4, 0.5, 0.6),
         std=(0.2, 0.25, 0.3),
         config={

@@ -26,7 +26,7 @@ from eseg_ros.engine.manifest import (
 )
 from eseg_ros.engine.parity import check_parity, parity_inputs
 from eseg_ros.errors import EngineError, RuntimeUnavailableError
-from eseg_ros.labels import ClassSet, class_set
+from eseg_ros.labels import ClassSet
 
 if TYPE_CHECKING:
     import onnx

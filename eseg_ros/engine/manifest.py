@@ -142,12 +142,7 @@ class EngineManifest:
             tensor_in: dict[str, Any] = values.pop("input")
             tensor_in.update(mean=tuple(tensor_in["mean"]), std=tuple(tensor_in["std"]))
             return EngineManifest(
-                classes=ClassSet(
-                    name=classes["name"],
-                    names=tuple(classes["names"]),
-                    palette=tuple((int(r), int(g), int(b)) for r, g, b in classes["palette"]),
-                    ignore_id=classes["ignore_id"],
-                ),
+                classes=ClassSet.from_dict(classes),
                 input=InputSpec(**tensor_in),
                 output=OutputSpec(**values.pop("output")),
                 **values,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from eseg_ros.errors import EsegError
-from eseg_ros.labels import class_set
+from eseg_ros.labels import ClassSet, class_set
 from eseg_ros.models.network import SegmentationNetwork
 from eseg_ros.models.zoo import build_model
 
@@ -36,7 +36,7 @@ class TrainingRecord:
 
     Attributes:
         model: name for `eseg_ros.models.zoo.build_model`.
-        classes: name of the class set.
+        classes: what its scores mean.
         mean: RGB mean of the normalisation, on a 0..1 scale.
         std: RGB standard deviation of the normalisation, on a 0..1 scale.
         config: the resolved recipe as plain values.
@@ -48,7 +48,7 @@ class TrainingRecord:
     """
 
     model: str
-    classes: str
+    classes: ClassSet
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     config: dict[str, Any]
@@ -85,7 +85,11 @@ def record_to_dict(record: TrainingRecord) -> dict[str, Any]:
 def record_of(checkpoint: dict[str, Any]) -> TrainingRecord:
     """The record in a checkpoint that `read_checkpoint` gave."""
     fields = dict(checkpoint[RECORD_KEY])
-    return TrainingRecord(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+    classes = fields["classes"]
+    if isinstance(classes, str):  # as the first versions wrote it
+        classes = asdict(class_set(classes))
+    tuples = {name: tuple(fields[name]) for name in ("mean", "std")}
+    return TrainingRecord(**{**fields, **tuples, "classes": ClassSet.from_dict(classes)})
 
 
 def ema_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -102,7 +106,7 @@ def load_for_export(path: Path) -> tuple[SegmentationNetwork, TrainingRecord]:
     """
     checkpoint = read_checkpoint(path)
     record = record_of(checkpoint)
-    net = build_model(record.model, len(class_set(record.classes)))
+    net = build_model(record.model, len(record.classes))
     try:
         net.load_state_dict(ema_weights(checkpoint))
     except RuntimeError as error:

@@ -37,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     print(config_to_yaml(config), flush=True)
     if args.dry_run:
-        from eseg_ros.labels import class_set
+        from eseg_ros.data.class_file import find_class_set
         from eseg_ros.models.complexity import model_cost
 
         height, width = config.data.size or config.augment.crop
-        cost = model_cost(config.model, len(class_set(config.classes)), height, width)
+        cost = model_cost(config.model, len(find_class_set(config.classes)), height, width)
         print(
             f"{config.model}: {cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.2f} G multiply-adds "
             f"at {width}x{height}; the run would go to {config.run_dir}"

@@ -16,9 +16,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from eseg_ros.data.class_file import find_class_set
 from eseg_ros.errors import EsegError
 from eseg_ros.evaluation.metrics import ConfusionMatrix
-from eseg_ros.labels import class_set
 from eseg_ros.models.zoo import build_model
 from eseg_ros.training.checkpoint import (
     RECORD_KEY,
@@ -53,7 +53,7 @@ class SegmentationTask(L.LightningModule):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.classes = class_set(config.classes)
+        self.classes = find_class_set(config.classes)
         self.net = build_model(config.model, len(self.classes))
         convert_conv2d_weight_memory_format(self.net, torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False).eval()
@@ -126,7 +126,7 @@ class SegmentationTask(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         record = TrainingRecord(
             model=self.config.model,
-            classes=self.config.classes,
+            classes=self.classes,
             mean=self.config.data.mean,
             std=self.config.data.std,
             config=config_to_dict(self.config),

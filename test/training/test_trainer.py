@@ -65,12 +65,24 @@ def test_a_checkpoint_alone_is_enough_for_an_export(finished: TrainConfig) -> No
     net, record = load_for_export(finished.run_dir / "best.ckpt")
     assert not net.training
     assert net(torch.zeros(1, 3, 64, 96)).shape == (1, 11, 8, 12)
-    assert (record.model, record.classes, record.mean) == ("eseg_lite_s", "camvid", (0.485, 0.456, 0.406))
+    assert (record.model, record.classes, record.mean) == ("eseg_lite_s", CAMVID, (0.485, 0.456, 0.406))
     assert config_from_dict(record.config) == finished
     assert record.scores["val/miou"] == record.best_miou
 
 
 @pytest.mark.slow
+def test_a_checkpoint_carries_classes_of_ones_own(recipe: dict[str, Any], tmp_path: Path) -> None:
+    names = tmp_path / "classes.yaml"
+    names.write_text("classes: [grass, gravel, wall, {name: dog, color: [9, 8, 7]}]")
+    recipe.update(classes=str(names), epochs=1)
+    best = train(config_from_dict(recipe))
+    names.unlink()
+    net, record = load_for_export(best)
+    assert record.classes.names == ("grass", "gravel", "wall", "dog")
+    assert record.classes.palette[3] == (9, 8, 7)
+    assert net(torch.zeros(1, 3, 64, 96)).shape[1] == 4
+
+
 def test_what_is_exported_is_the_average_not_the_last_step(finished: TrainConfig) -> None:
     path = finished.run_dir / LAST_CHECKPOINT
     state = read_checkpoint(path)["state_dict"]
