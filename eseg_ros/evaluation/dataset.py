@@ -27,11 +27,11 @@ class Sample:
     label: Path
 
 
-def list_samples(root: Path, split: str) -> list[Sample]:
+def list_samples(root: Path, split: str, *, labeled: bool = True) -> list[Sample]:
     """All frames of a split, sorted by name: the order in which they were driven.
 
     Raises:
-        DatasetError: there are no frames, or a frame has no label.
+        DatasetError: there are no frames, or, with `labeled`, a frame has no label.
     """
     images = root / split / "images"
     labels = root / split / "labels"
@@ -44,7 +44,7 @@ def list_samples(root: Path, split: str) -> list[Sample]:
         )
     samples = [Sample(path.stem, path, labels / f"{path.stem}.png") for path in paths]
     missing = [sample for sample in samples if not sample.label.is_file()]
-    if missing:
+    if missing and labeled:
         raise DatasetError(
             f"{missing[0].label} is missing ({len(missing)} of {len(samples)} frames have no label); "
             "every image needs a PNG of class ids of the same name"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from eseg_ros.arguments import positive_int
+from eseg_ros.errors import BagError
 
 DEFAULT_ENGINE = "eseg_lite_s_street"
 RENDERED_FRAMES = 120
@@ -30,33 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and print what came out. Raises an EsegError where it cannot be run."""
-    from eseg_ros.bag.reader import BagReader
-    from eseg_ros.evaluation.demo import Drive, render_demo_drive, run_demo
+    from eseg_ros.evaluation.demo import render_demo_drive, run_demo
+    from eseg_ros.evaluation.sequences import bag_sequences
+    from eseg_ros.evaluation.summary import summary_text
     from eseg_ros.share import find_engine
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.bag is None:
         drive = render_demo_drive(arguments.out, arguments.frames or RENDERED_FRAMES)
     else:
-        with BagReader(arguments.bag) as bag:
-            topic = bag.image_topic(arguments.topic).name
-        drive = Drive(arguments.bag, topic, arguments.label_topic, arguments.frames or MOST_BAG_FRAMES)
+        limit = arguments.frames or MOST_BAG_FRAMES
+        bags = bag_sequences([arguments.bag], arguments.topic, label_topic=arguments.label_topic, limit=limit)
+        if len(bags) > 1:
+            raise BagError(f"{arguments.bag} holds {len(bags)} bags; name one, e.g. {bags[0].path}")
+        drive = bags[0]
     summary = run_demo(drive, find_engine(arguments.engine), arguments.out)
-    print(describe(summary, arguments.out))
+    print(summary_text(summary))
+    print(f"report: {arguments.out / 'report.html'}")
     return 0
-
-
-def describe(summary: dict[str, Any], out: Path) -> str:
-    """What came out, for the terminal."""
-    latency = ", ".join(f"{name} {'-' if ms is None else f'{ms:.1f}'}" for name, ms in summary["latency_ms"].items())
-    lines = [
-        f"engine      {summary['engine']} by {summary['runtime']} on {summary['device']}",
-        f"frames      {summary['frames_in']} in, {summary['frames_published']} published, "
-        f"{summary['frames_dropped']} dropped",
-        f"latency ms  {latency} (inference p50 {summary['inference_ms']['p50']})",
-    ]
-    if summary["miou"] is not None:
-        classes = [f"{name} {'-' if iou is None else f'{iou:.3f}'}" for name, iou in summary["per_class_iou"].items()]
-        lines.append(f"mIoU        {summary['miou']:.3f}, pixel accuracy {summary['pixel_accuracy']:.3f}")
-        lines.append(f"IoU         {', '.join(classes)}")
-    return "\n".join([*lines, f"report      {out / 'report.html'}"])

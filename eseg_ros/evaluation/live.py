@@ -1,4 +1,4 @@
-"""Live mode: the real node in its own process, a bag replayed to it over DDS, its masks recorded.
+"""Live mode: the real node in its own process, a bag replayed to it over DDS, its masks recorded and looked at.
 
 Everything of ROS happens in the two processes started here; this module needs none of it.
 """
@@ -10,14 +10,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from eseg_ros.bag.reader import BagReader, mono8_pixels
 from eseg_ros.errors import EsegError
+from eseg_ros.evaluation.scoring import FrameView
+from eseg_ros.evaluation.sequences import BagSequence, ByStamp
+from eseg_ros.runtime.types import Frame
 from eseg_ros.share import share_folder
 
 CAMERA = "camera"
@@ -26,6 +31,16 @@ NODE_LOG = "node.log"
 PARAMETERS_FILE = "node.yaml"
 MASK_BAG = "masks"
 RECORD_FILE = "replay.json"
+
+DROPPED = {
+    "lost_before_node": "lost between player and node",
+    "dropped_busy": "replaced by a newer image before the engine was free",
+    "dropped_stale": "too old when the engine was free",
+    "rejected": "not usable as an image",
+    "failed": "lost to a failure of the engine",
+    "lost_after_node": "masks lost between node and recorder",
+}
+"""Where frames can get lost, in the order of their way: key in summary.json -> words in the report."""
 
 _POLL_S = 0.2
 _STOP_TIMEOUT_S = 15.0
@@ -54,10 +69,62 @@ class LiveRun:
     engine_values: Mapping[str, str]
     camera_values: Mapping[str, str]
 
-    def latencies_ms(self) -> list[float]:
-        """From an image's publication to its mask's arrival, milliseconds, in the order of arrival."""
+    def latency_by_stamp(self) -> dict[int, float]:
+        """Stamp -> milliseconds from the image's publication to the mask's arrival."""
         published_ns = dict(self.published)
-        return [(at_ns - published_ns[stamp]) / 1e6 for stamp, at_ns in self.received if stamp in published_ns]
+        return {stamp: (at_ns - published_ns[stamp]) / 1e6 for stamp, at_ns in self.received if stamp in published_ns}
+
+    def rate_hz(self) -> float:
+        """Images a second by their stamps; 0 where these tell nothing."""
+        stamps = [stamp for stamp, _ in self.published]
+        span_ns = max(stamps) - min(stamps) if stamps else 0
+        return (len(stamps) - 1) * 1e9 / span_ns if span_ns > 0 else 0.0
+
+    def dropped(self) -> dict[str, int]:
+        """Frames without an answer by where they got lost, keys of DROPPED; empty if the node told nothing."""
+        if not self.camera_values:
+            return {}
+        counters = {key: int(self.camera_values.get(key, 0)) for key in ("received", "published", *DROPPED)}
+        counters["lost_before_node"] = len(self.published) - counters["received"]
+        counters["lost_after_node"] = counters["published"] - len(self.received)
+        return {key: counters[key] for key in DROPPED}
+
+
+def live_views(sequence: BagSequence, run: LiveRun) -> Iterator[FrameView]:
+    """Every image that was published, with its mask where one came back.
+
+    Raises:
+        EsegError: a bag is damaged or does not hold what its topics promise.
+    """
+    latency_ms = run.latency_by_stamp()
+    with ExitStack() as stack:
+        masks: Iterator[Frame] = iter(())
+        if run.received:
+            masks = stack.enter_context(BagReader(run.masks)).frames(MASK_TOPIC)
+        answers = ByStamp(masks)
+        for index, labeled in enumerate(islice(sequence.frames(), len(run.published))):
+            answer = answers.find(labeled.frame.stamp_ns)
+            yield FrameView(
+                name=labeled.name,
+                index=index,
+                frame=labeled.frame,
+                mask=None if answer is None else mono8_pixels(answer),
+                label=labeled.label,
+                label_source=labeled.source,
+                latency_ms=latency_ms.get(labeled.frame.stamp_ns, float("nan")),
+            )
+
+
+def live_facts(run: LiveRun) -> dict[str, Any]:
+    """What is known of a replay besides its frames, for its record."""
+    inference = run.camera_values.get("inference p50 (ms)")
+    return {
+        "runtime": run.engine_values.get("runtime"),
+        "device": run.engine_values.get("device"),
+        "rate_hz": round(run.rate_hz(), 3),
+        "dropped": run.dropped(),
+        "inference_p50_ms": None if inference is None else float(inference),
+    }
 
 
 def run_live(

@@ -1,4 +1,4 @@
-"""Scores an engine on a data set, frame by frame through the node's own pipeline."""
+"""Scores an engine on a labelled data set, frame by frame through the node's own pipeline."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from eseg_ros.engine.manifest import load_engine, portable_path, write_manifest
-from eseg_ros.errors import FrameError
-from eseg_ros.evaluation.dataset import DatasetError, Sample, list_samples, read_frame, read_label
-from eseg_ros.evaluation.metrics import ConfusionMatrix
-from eseg_ros.runtime.pipeline import Pipeline
-from eseg_ros.runtime.select import create_runtime
-from eseg_ros.runtime.types import Result
+from eseg_ros.evaluation.bootstrap import Resampling
+from eseg_ros.evaluation.evaluator import Evaluator, Settings
+from eseg_ros.evaluation.record import Record
+from eseg_ros.evaluation.run import engine_header
+from eseg_ros.evaluation.scoring import Measures
+from eseg_ros.evaluation.sequences import folder_sequences
+from eseg_ros.evaluation.summary import summarize
+
+_PIXELS_ONLY = Measures(boundary=False, temporal=False, confidence=False)
 
 
 def evaluate(engine_path: Path, root: Path, split: str, runtime: str = "auto", threads: int = 0) -> dict[str, Any]:
-    """Score an engine on every frame of `ROOT/SPLIT`, masks at the frames' own resolution.
+    """Score an engine on every frame of `ROOT/SPLIT`, masks at the frames' own resolution; writes nothing.
 
     Args:
         engine_path: the engine's manifest, ONNX file or stem.
@@ -29,37 +30,29 @@ def evaluate(engine_path: Path, root: Path, split: str, runtime: str = "auto", t
         threads: of the inference library, 0 = its own choice.
 
     Returns:
-        miou, pixel_accuracy, per_class_iou, frames (`ConfusionMatrix.scores`); engine, engine_sha256, data, runtime,
-        device, precision; command: what reproduces them.
+        `summarize`'s, without what costs more than counting pixels; engine, engine_sha256, precision, runtime, device,
+        machine, version; mode, truth, data, root; command: what reproduces them.
 
     Raises:
         EngineError: the engine cannot be used.
         RuntimeUnavailableError: the library asked for is not installed.
         DatasetError: a frame or label is missing, unreadable or does not fit; the message names the file.
     """
-    engine = load_engine(engine_path)
-    manifest = engine.manifest
-    samples = list_samples(root, split)
-    confusion = ConfusionMatrix(len(manifest.classes), manifest.classes.ignore_id)
-    with Pipeline(create_runtime(engine, runtime, threads=threads)) as pipeline:
-        results = pipeline.map(read_frame(sample.image) for sample in samples)
-        bar = tqdm(
-            zip(samples, results, strict=True), total=len(samples), desc=manifest.name, unit="frame", disable=None
-        )
-        for sample, result in bar:
-            _count(confusion, sample, result)
-        used = pipeline.runtime
-        return {
-            **confusion.scores(manifest.classes.names),
-            "engine": manifest.name,
-            "engine_sha256": manifest.onnx_sha256,
-            "data": f"{root.resolve().name}/{split}",
-            "root": str(root),
-            "runtime": used.name,
-            "device": used.device,
-            "precision": manifest.precision,
-            "command": _command(str(engine_path), str(root), split, used.name),
-        }
+    settings = Settings(engine_path, runtime, threads, measures=_PIXELS_ONLY)
+    with Evaluator(settings) as evaluator:
+        record = Record.join([evaluator.evaluate(sequence) for sequence in folder_sequences(root, split)])
+    manifest = evaluator.manifest
+    header = engine_header(manifest, record)
+    return {
+        **header,
+        "mode": "every frame",
+        "truth": "labels",
+        "data": data_name(root, split),
+        "root": str(root),
+        **summarize(record, manifest.classes.names, Resampling()),
+        "failed": {},
+        "command": _command(str(engine_path), str(root), split, header["runtime"]),
+    }
 
 
 def record_scores(engine_path: Path, report: dict[str, Any]) -> Path:
@@ -79,16 +72,9 @@ def record_scores(engine_path: Path, report: dict[str, Any]) -> Path:
     return write_manifest(manifest, engine.onnx.parent)
 
 
-def _count(confusion: ConfusionMatrix, sample: Sample, result: Result | FrameError) -> None:
-    if isinstance(result, FrameError):
-        raise DatasetError(f"{sample.image}: {result}") from result
-    try:
-        confusion.update(result.mask, read_label(sample.label))
-    except ValueError as error:
-        raise DatasetError(
-            f"{sample.label}: {error}. Labels must be class ids of the engine's class set, one for each of the "
-            "frame's pixels"
-        ) from error
+def data_name(root: Path, split: str) -> str:
+    """A split's name in manifests and summaries, e.g. "camvid/val"."""
+    return f"{root.resolve().name}/{split}"
 
 
 def _command(engine: str, root: str, split: str, runtime: str) -> str:

@@ -1,167 +1,162 @@
-"""The report of a drive as one HTML page that needs nothing beside it."""
+"""The report of a run: what it scored, when and where, with pictures."""
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
-import cv2
 import numpy as np
 
+from eseg_ros.evaluation.charts import bar, bin_of_frame, binned, histogram_svg, milliseconds, timeline_svg
+from eseg_ros.evaluation.live import DROPPED
+from eseg_ros.evaluation.page import (
+    ShownFrame,
+    Viewer,
+    class_html,
+    data_url,
+    gallery_html,
+    interval_text,
+    percent,
+    rows_html,
+    tiles_html,
+    viewer_html,
+    write_page,
+)
+from eseg_ros.evaluation.record import Record
+from eseg_ros.evaluation.run_folder import RunFolder
+from eseg_ros.evaluation.summary import NEITHER_IS_BETTER, SCORES
 from eseg_ros.labels import ClassSet
-from eseg_ros.runtime.types import Image8
 
-JPEG_QUALITY = 88
-# Larger panels than this only make the page heavy.
-PANEL_WIDTH = 640
-# A video up to this size travels inside the page, a larger one lies beside it.
+WORST_SHOWN = 6
+"""Frames in the gallery."""
 EMBEDDED_VIDEO_BYTES = 3_000_000
+"""A video up to this size travels inside the page, a larger one lies beside it."""
+_LAYERS = {
+    "camera": "camera",
+    "truth": "truth",
+    "prediction": "prediction",
+    "error": "errors",
+    "confidence": "confidence",
+}
+_GALLERY = ("truth", "prediction", "error", "confidence")
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One frame of the drive in pictures.
+def write_run_report(
+    path: Path,
+    run: RunFolder,
+    summary: Mapping[str, Any],
+    record: Record,
+    classes: ClassSet,
+    video: Path | None = None,
+) -> None:
+    """Write a run's page.
 
-    Attributes:
-        caption: which frame, and what is to say about it.
-        camera: (H, W, 3) uint8 BGR, what the node saw.
-        truth: the ground truth in the palette's colours, likewise; None if there is none.
-        overlay: what the node made of it, likewise.
-    """
-
-    caption: str
-    camera: Image8
-    truth: Image8 | None
-    overlay: Image8
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the page shows.
-
-    Attributes:
-        title: one line.
-        subtitle: one sentence on what was done.
+    Args:
+        path: of the HTML file.
+        run: has the pictures.
         summary: the contents of summary.json.
-        classes: names and colours.
-        dropped: where frames got lost in words -> how many.
-        class_shares: share of the drive's pixels that each class has in the truth, else in the masks.
-        panels: some frames.
-        panels_note: how they were chosen.
-        latencies_ms: of every published frame.
-        video: file to embed or to link; None for none.
+        record: the frames of the summary's sequences.
+        classes: names and colors.
+        video: to embed or to link; None for none.
     """
-
-    title: str
-    subtitle: str
-    summary: Mapping[str, Any]
-    classes: ClassSet
-    dropped: Mapping[str, int]
-    class_shares: Sequence[float]
-    panels: Sequence[Panel]
-    panels_note: str
-    latencies_ms: Sequence[float]
-    video: Path | None = None
-
-
-def render_report(report: Report) -> str:
-    """The page as HTML text."""
-    template = Template(resources.files("eseg_ros.evaluation").joinpath("report.html").read_text(encoding="utf-8"))
-    heads = ["camera", "ground truth", "what the node published"]
-    if any(panel.truth is None for panel in report.panels):
-        heads.remove("ground truth")
-    return template.substitute(
-        title=html.escape(report.title),
-        subtitle=html.escape(report.subtitle),
-        tiles=_tiles(report.summary),
-        video=_video(report.video) if report.video else "",
-        panels_note=html.escape(report.panels_note),
-        legend="".join(f"<span>{_swatch(rgb)}{html.escape(n)}</span>" for n, rgb in _classes(report.classes)),
-        columns=len(heads),
-        heads="".join(f"<span>{head}</span>" for head in heads),
-        panels="\n".join(_panel(panel) for panel in report.panels),
-        scores=_scores(report),
-        counters=_rows(_counters(report)),
-        histogram=histogram_svg(report.latencies_ms),
-        facts=_rows(_facts(report.summary)),
-    )
-
-
-def histogram_svg(values_ms: Sequence[float], bins: int = 36) -> str:
-    """A histogram of durations with p50 and p95 marked, as an SVG element; a sentence where there are none."""
-    if not values_ms:
-        return "<p>No frame was published.</p>"
-    values = np.asarray(values_ms, np.float64)
-    # Outliers past twice the 95th percentile share the last bin, so that they do not squeeze the others.
-    limit = min(float(values.max()), 2 * float(np.percentile(values, 95))) * 1.02
-    counts, edges = np.histogram(np.minimum(values, limit * 0.999), bins=bins, range=(0.0, limit))
-    width, height, base, top = 520.0, 190.0, 160.0, 26.0
-
-    def x_of(value: float) -> float:
-        return value / limit * width
-
-    bars = "".join(
-        f'<rect x="{x_of(left) + 0.5:.1f}" y="{base - (bar := (base - top) * count / counts.max()):.1f}" '
-        f'width="{width / bins - 1:.1f}" height="{bar:.1f}"><title>{left:.0f} to {right:.0f} ms: {count}</title></rect>'
-        for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True)
-        if count
-    )
-    ticks = "".join(
-        f'<text x="{x_of(tick):.1f}" y="{base + 17:.0f}" text-anchor="middle">{tick:g}</text>'
-        for tick in _ticks(limit)
-        if width * 0.02 < x_of(tick) < width * 0.98
-    )
-    marks = ""
-    for row, (name, percent) in enumerate((("p50", 50), ("p95", 95))):
-        value = float(np.percentile(values, percent))
-        x, y = x_of(value), 11 + 13 * row
-        anchor, shift = ("end", -5) if x > width * 0.7 else ("start", 5)
-        marks += (
-            f'<line class="marker" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 9}" y2="{base:.0f}"/>'
-            f'<text class="mark" x="{x + shift:.1f}" y="{y}" text-anchor="{anchor}">{name} {_ms(value)}</text>'
-        )
-    return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="histogram of the latency, milliseconds">'
-        f'<g class="bars">{bars}</g><line class="axis" x1="0" x2="{width:.0f}" y1="{base:.0f}" y2="{base:.0f}"/>'
-        f'{ticks}<text x="{width:.0f}" y="{height - 2:.0f}" text-anchor="end">milliseconds</text>{marks}</svg>'
-    )
-
-
-def _ticks(limit: float) -> list[float]:
-    """Round values from 0 to `limit`, four to ten of them."""
-    rough = limit / 5
-    magnitude = 10.0 ** np.floor(np.log10(rough))
-    step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough)
-    return [float(value) for value in np.arange(0.0, limit, step)]
-
-
-def _tiles(summary: Mapping[str, Any]) -> str:
-    dropped = summary["frames_dropped"]
-    tiles = [
-        ("frames in", f"{summary['frames_in']}", ""),
-        ("masks published", f"{summary['frames_published']}", ""),
-        ("dropped", f"{dropped}", " warn" if dropped else ""),
-        ("latency, median", _ms(summary["latency_ms"]["p50"]), ""),
-        ("inference, median", _ms(summary["inference_ms"]["p50"]), ""),
+    quality = record.quality()
+    frames, places = _shown_frames(run, record, quality)
+    layers = {layer: words for layer, words in _LAYERS.items() if any(layer in frame.layers for frame in frames)}
+    left = "truth" if "truth" in layers else "camera"
+    ranked = np.argsort(quality, kind="stable")[: np.count_nonzero(~np.isnan(quality))]  # NaN come last
+    shown = [at for at in ranked.tolist() if at in places]
+    worst = [places[at] for at in apart(shown, record, WORST_SHOWN)]
+    viewer = Viewer(layers, left, "prediction", frames, first=_first(frames))
+    sections = [
+        tiles_html(_tiles(summary)),
+        _video(video) if video else "",
+        _timeline(record, quality, viewer, classes, summary),
+        f'<div class="columns"><section>{_classes(summary, record, classes)}</section>'
+        f"<section>{_latency(record, summary)}</section></div>",
+        _gallery(worst, viewer, summary),
+        _sequences(summary),
+        _confusion(summary, classes),
+        f"<h2>What ran where</h2>{rows_html(_facts(summary))}",
     ]
-    if summary["miou"] is not None:
-        tiles[:0] = [
-            ("mean IoU", f"{summary['miou']:.3f}", ""),
-            ("pixel accuracy", f"{summary['pixel_accuracy']:.3f}", ""),
-        ]
-    return "".join(f'<div class="card tile{kind}"><b>{value}</b>{name}</div>' for name, value, kind in tiles)
+    write_page(path, f"{summary['engine']} on {summary['data']}", _subtitle(summary), sections, viewer)
+
+
+def _shown_frames(
+    run: RunFolder, record: Record, quality: np.ndarray[Any, Any]
+) -> tuple[list[ShownFrame], dict[int, int]]:
+    """The frames with pictures, and where each frame of the record stands among them."""
+    steps = bin_of_frame(len(record))
+    pictures = {name: run.pictures(name) for name in record.sequences}
+    several = len(pictures) > 1
+    begins = {name: int(record.stamp_ns[record.sequence == name][0]) for name in pictures}
+    frames: list[ShownFrame] = []
+    places: dict[int, int] = {}
+    for at in range(len(record)):
+        name, index = str(record.sequence[at]), int(record.index[at])
+        if index not in pictures[name]:
+            continue
+        seconds = (int(record.stamp_ns[at]) - begins[name]) / 1e9
+        caption = f"{name}, " if several else ""
+        caption += f"frame {index}, {seconds:.1f} s"
+        if not np.isnan(quality[at]):
+            caption += f", {100 * quality[at]:.1f} %"
+        places[at] = len(frames)
+        frames.append(ShownFrame(caption, int(steps[at]), pictures[name][index]))
+    return frames, places
+
+
+def apart(ranked: Sequence[int], record: Record, count: int) -> list[int]:
+    """The first frames of a ranking that do not nearly follow each other: neighbors show the same scene."""
+    sequences, lengths = np.unique(record.sequence, return_counts=True)
+    gap = {str(name): int(length) / (3 * count) for name, length in zip(sequences, lengths, strict=True)}
+    kept: list[int] = []
+    for at in ranked:
+        name = str(record.sequence[at])
+        near = (name == record.sequence[k] and abs(int(record.index[at] - record.index[k])) < gap[name] for k in kept)
+        if len(kept) < count and not any(near):
+            kept.append(at)
+    return kept
+
+
+def _first(frames: Sequence[ShownFrame]) -> int:
+    """The frame shown at first: from the middle, where drives have more to show than at their ends."""
+    return len(frames) // 2
+
+
+def _subtitle(summary: Mapping[str, Any]) -> str:
+    mode = (
+        "replayed over ROS 2 to the segmentation node, which runs in a process of its own"
+        if summary["mode"] == "live"
+        else "run through the node's pipeline, every one of them"
+    )
+    truth = {
+        None: "There is no ground truth, so what is shown is how steady and how sure the masks are.",
+        "labels": "Scores compare with labels.",
+    }.get(summary["truth"], f"Scores are the agreement with the {summary['truth']}, which may be wrong too.")
+    return f"{summary['frames_in']} images were {mode}; {summary['frames_published']} masks came back. {truth}"
+
+
+def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    intervals = summary["intervals"]
+    tiles = [
+        (words, f"{100 * summary[score]:.1f} %", interval_text(intervals.get(score)))
+        for score, words in SCORES.items()
+        if summary[score] is not None and (summary["truth"] is None or score not in NEITHER_IS_BETTER)
+    ]
+    latency = summary["latency_ms"]
+    tiles.append(("latency, median", milliseconds(latency["p50"]), f"p99 {milliseconds(latency['p99'])}"))
+    dropped = summary["frames_dropped"]
+    tiles.append(("frames dropped", f"{dropped}", f"of {summary['frames_in']}"))
+    if summary["energy_j"] is not None and summary["frames_published"]:
+        joules = summary["energy_j"] / summary["frames_published"]
+        tiles.append(("energy a mask", f"{joules:.2f} J", f"{summary['energy_j']:.0f} J in all"))
+    return tiles
 
 
 def _video(path: Path) -> str:
-    source = path.name
-    if path.stat().st_size <= EMBEDDED_VIDEO_BYTES:
-        source = f"data:video/{path.suffix[1:]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    source = data_url(path) if path.stat().st_size <= EMBEDDED_VIDEO_BYTES else path.name
     return (
         "<h2>The drive</h2>"
         f'<video controls muted loop playsinline preload="metadata" src="{html.escape(source)}"></video>'
@@ -170,78 +165,165 @@ def _video(path: Path) -> str:
     )
 
 
-def _panel(panel: Panel) -> str:
-    images = [("camera image", panel.camera), ("ground truth", panel.truth), ("overlay", panel.overlay)]
-    tags = "".join(f'<img alt="{alt}" src="{_jpeg(image)}">' for alt, image in images if image is not None)
-    caption = html.escape(panel.caption)
-    return f'<figure><figcaption>{caption}</figcaption><div class="panels">{tags}</div></figure>'
-
-
-def _jpeg(image: Image8) -> str:
-    if image.shape[1] > PANEL_WIDTH:
-        scale = PANEL_WIDTH / image.shape[1]
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
-
-
-def _classes(classes: ClassSet) -> list[tuple[str, tuple[int, int, int]]]:
-    return list(zip(classes.names, classes.palette, strict=True))
-
-
-def _swatch(rgb: tuple[int, int, int]) -> str:
-    return f'<span class="swatch" style="background:rgb{rgb}"></span>'
-
-
-def _scores(report: Report) -> str:
-    """The class table: with ground truth each class's IoU, without it only how much of the drive it covers."""
-    scores = report.summary["per_class_iou"]
-    rows = []
-    for (name, rgb), share in zip(_classes(report.classes), report.class_shares, strict=True):
-        label = f"<td>{_swatch(rgb)}{html.escape(name)}</td>"
-        value = scores[name] if scores else share
-        number = "–" if value is None else f"{value:.3f}" if scores else f"{share:.1%}"
-        bar = f'<td class="bar"><div style="width:{100 * (value or 0.0):.1f}%"></div></td>'
-        part = f'<td class="number soft">{share:.1%}</td>' if scores else ""
-        rows.append(f'<tr>{label}{bar}<td class="number">{number}</td>{part}</tr>')
-    heads = '<th class="number">IoU</th><th class="number">of the pixels</th>'
-    if not scores:
-        heads = '<th class="number">of the pixels</th>'
-    note = "A class that never occurs in the ground truth has no score." if scores else "No ground truth: no scores."
+def _timeline(
+    record: Record, quality: np.ndarray[Any, Any], viewer: Viewer, classes: ClassSet, summary: Mapping[str, Any]
+) -> str:
+    borders = borders_of(record)
+    plots = [(quality_name(summary), 100 * binned(quality, "low"))]
+    if summary["truth"] is not None:
+        plots.append(("temporal consistency (%)", 100 * binned(record.temporal, "low")))
+    plots.append(("latency (ms)", binned(record.latency_ms, "high")))
+    drawn = "".join(
+        f"<h3>{html.escape(name)}</h3>{svg}" for name, values in plots if (svg := timeline_svg(values, borders))
+    )
+    if not drawn:
+        return ""
+    note = "A click shows the frame." if viewer.frames else ""
     return (
-        f'<h2>Classes</h2><div class="card"><table><thead><tr><th>class</th><th></th>{heads}</tr></thead>'
-        f'<tbody>{"".join(rows)}</tbody></table></div><p class="soft">{note}</p>'
+        f'<h2>Over time</h2><p class="soft">{note}</p><div class="split">{viewer_html(viewer, classes)}'
+        f'<div class="card">{drawn}</div></div>'
     )
 
 
-def _counters(report: Report) -> list[tuple[str, str]]:
-    summary = report.summary
-    return [
-        ("images published by the player", f"{summary['frames_in']}"),
-        ("masks published by the node", f"{summary['frames_published']}"),
-        *((reason, f"{count}") for reason, count in report.dropped.items() if count),
+def borders_of(record: Record) -> dict[int, str]:
+    """Step of the time line -> name of the sequence that begins there."""
+    steps = bin_of_frame(len(record))
+    return {int(steps[np.flatnonzero(record.sequence == name)[0]]): name for name in record.sequences}
+
+
+def quality_name(summary: Mapping[str, Any]) -> str:
+    """What `Record.quality` is for this run."""
+    if summary["truth"] is not None:
+        return "mean IoU of the frame (%)"
+    return "temporal consistency (%)" if summary["temporal_consistency"] is not None else "confidence (%)"
+
+
+def _gallery(worst: Sequence[int], viewer: Viewer, summary: Mapping[str, Any]) -> str:
+    if not worst:
+        return ""
+    layers = [layer for layer in ("camera", *_GALLERY) if layer in viewer.layers]
+    if "truth" in layers:
+        layers.remove("camera")  # it shows through the truth
+    return (
+        f'<h2>Worst frames</h2><p class="soft">By {html.escape(quality_name(summary).removesuffix(" (%)"))}. '
+        "Red is wrong, gray has no label; confidence goes from violet (none) to yellow.</p>"
+        + gallery_html(worst, layers, viewer)
+    )
+
+
+def _classes(summary: Mapping[str, Any], record: Record, classes: ClassSet) -> str:
+    """The class table; nothing without scores."""
+    scores = summary["per_class_iou"]
+    if not scores:
+        return ""
+    boundary = summary["per_class_boundary_f"] or {}
+    pixels = record.confusion.sum(axis=(0, 2), dtype=np.float64)
+    shares = pixels / max(pixels.sum(), 1.0)
+    rows = ""
+    for name, share in zip(classes.names, shares.tolist(), strict=True):
+        interval = summary["intervals"].get(f"iou.{name}", (None, None))
+        rows += (
+            f'<tr><td class="class">{class_html(classes, name)}</td>'
+            f'<td class="wide">{bar(scores[name], *interval)}</td>'
+            f'<td class="number">{percent(scores[name])}</td><td class="number soft">{interval_text(interval)}</td>'
+            f'<td class="number">{percent(boundary.get(name))}</td><td class="number soft">{percent(share)}</td></tr>'
+        )
+    return (
+        '<h2>Classes</h2><div class="card"><table><thead><tr><th>class</th><th></th><th class="number">IoU</th>'
+        '<th class="number">95 %</th><th class="number">border F</th><th class="number">pixels</th></tr></thead>'
+        f'<tbody>{rows}</tbody></table></div><p class="soft">In percent. A class that never occurs in the truth has no '
+        "score. The intervals are by bootstrap over the frames shown here: they say how sure the score of "
+        "<em>these</em> drives is.</p>"
+    )
+
+
+def _latency(record: Record, summary: Mapping[str, Any]) -> str:
+    live = summary["mode"] == "live"
+    words = (
+        "From right before an image is published to the arrival of its mask in the recorder, on one steady clock: two "
+        "hops through DDS, the wait for the engine, preprocessing, inference and postprocessing."
+        if live
+        else "Preprocessing, inference and postprocessing, which here includes the confidence; nothing waits. Replay "
+        "with --live for what a subscriber sees."
+    )
+    values = record.latency_ms[~np.isnan(record.latency_ms)].tolist()
+    latency = [(name, milliseconds(value)) for name, value in summary["latency_ms"].items()]
+    stages = [(f"{name}, median", milliseconds(ms)) for name, ms in summary["stages_ms"].items() if ms is not None]
+    dropped = [(DROPPED[reason], f"{count}") for reason, count in summary["dropped"].items() if count]
+    counters = [
+        ("images", f"{summary['frames_in']}"),
+        ("masks", f"{summary['frames_published']}"),
+        *dropped,
         ("dropped in all", f"{summary['frames_dropped']}"),
     ]
+    return (
+        f'<h2>Latency</h2><div class="card">{histogram_svg(values)}</div><p class="soft">{words}</p>'
+        f"{rows_html([*latency, *stages])}<h2>Where the frames went</h2>{rows_html(counters)}"
+    )
+
+
+def _sequences(summary: Mapping[str, Any]) -> str:
+    """A table of the sequences, the worst first; nothing if there is but one."""
+    sequences = summary["sequences"]
+    if len(sequences) < 2:
+        return ""
+    score = next((name for name in SCORES if any(sequence[name] is not None for sequence in sequences)), "miou")
+    ordered = sorted(sequences, key=lambda sequence: (sequence[score] is None, sequence[score]))
+    rows = ""
+    for sequence in ordered:
+        interval = sequence["intervals"].get(score, (None, None))
+        rows += (
+            f'<tr><td class="name">{html.escape(sequence["name"])}</td>'
+            f'<td class="wide">{bar(sequence[score], *interval)}</td>'
+            f'<td class="number">{percent(sequence[score])}</td><td class="number soft">{interval_text(interval)}</td>'
+            f'<td class="number">{sequence["frames_in"]}</td><td class="number">{sequence["frames_dropped"]}</td>'
+            f'<td class="number">{milliseconds(sequence["latency_ms"]["p95"])}</td></tr>'
+        )
+    return (
+        f'<h2>Sequences</h2><div class="card scroll"><table><thead><tr><th>sequence</th><th></th>'
+        f'<th class="number">{SCORES[score]}</th><th class="number">95 %</th><th class="number">frames</th>'
+        f'<th class="number">dropped</th><th class="number">latency p95</th></tr></thead><tbody>{rows}</tbody></table>'
+        "</div>"
+    )
+
+
+def _confusion(summary: Mapping[str, Any], classes: ClassSet) -> str:
+    """Where each class's pixels went; nothing without scores."""
+    pixels = np.array(summary["confusion"]["pixels"], np.float64)
+    occurring = np.flatnonzero(pixels.sum(axis=1))
+    if not len(occurring):
+        return ""
+    columns = [*range(len(classes)), *([len(classes)] if pixels[:, -1].any() else [])]
+    names = [*classes.names, "undecided"]
+    heads = "".join(f"<th><span>{html.escape(names[column])}</span></th>" for column in columns)
+    rows = ""
+    for row in occurring.tolist():
+        shares = pixels[row] / pixels[row].sum()
+        cells = "".join(_confusion_cell(float(shares[column]), column == row) for column in columns)
+        rows += f"<tr><th>{class_html(classes, names[row])}</th>{cells}</tr>"
+    return (
+        '<h2>Confusion</h2><div class="card confusion"><table>'
+        f"<thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        '<p class="soft">What became of each class\'s pixels, in percent of the row.</p>'
+    )
+
+
+def _confusion_cell(share: float, right: bool) -> str:
+    color = "var(--accent)" if right else "var(--warn)"
+    shade = 100 * min(1.0, share * (0.6 if right else 1.6))
+    text = f"{100 * share:.0f}" if share >= 0.005 else ""
+    return f'<td style="background:color-mix(in srgb, {color} {shade:.0f}%, transparent)">{text}</td>'
 
 
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    latency = summary["latency_ms"]
-    width, height = summary["image_size"]
-    percentiles = ", ".join(f"{name} {_ms(value)}" for name, value in latency.items())
-    return [
-        ("latency", percentiles),
-        ("engine", f"{summary['engine']} ({summary['precision']})"),
+    rate = summary["rate_hz"]
+    facts = [
+        ("engine", f"{summary['engine']} ({summary['precision']}), ONNX SHA-256 {summary['engine_sha256'][:12]}…"),
         ("runtime", f"{summary['runtime']} on {summary['device']}"),
         ("machine", summary["machine"]),
-        ("bag", summary["bag"]),
-        ("topic", f"{summary['topic']}, {width}x{height}, {summary['rate_hz']:.3g} Hz"),
+        ("data", summary["data"]),
+        ("rate", "–" if rate is None else f"{rate:.3g} Hz" + (" recorded" if summary["mode"] == "live" else "")),
         ("eseg_ros", summary["version"]),
     ]
-
-
-def _rows(pairs: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in pairs)
-
-
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
+    facts += [("command", summary["command"])] if summary["command"] else []
+    return facts + [(f"failed: {name}", error) for name, error in summary["failed"].items()]
