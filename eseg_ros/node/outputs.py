@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from eseg_ros.labels import Relabeling
 from eseg_ros.node.camera_info import output_camera_info
 from eseg_ros.node.messages import compressed_message, image_message, ns_to_stamp
-from eseg_ros.node.parameters import LiveParameters
+from eseg_ros.node.parameters import LiveCameraParameters
 from eseg_ros.runtime.types import Outputs, Result
 
 QUEUE_DEPTH = 5
@@ -65,7 +65,7 @@ class CameraOutputs:
         """Whether somebody is subscribed to any of the topics."""
         return any(map(self._is_wanted, self._publishers))
 
-    def requested(self, live: LiveParameters, scale: float, relabeling: Relabeling | None) -> Outputs:
+    def requested(self, live: LiveCameraParameters, relabeling: Relabeling | None) -> Outputs:
         """What the next frame must yield: what somebody is subscribed to, in any form."""
         wanted = {topic.output for topic in IMAGE_TOPICS if self._is_wanted(topic.name)}
         return Outputs(
@@ -74,7 +74,7 @@ class CameraOutputs:
             confidence="confidence" in wanted,
             overlay_alpha=live.overlay_alpha,
             confidence_threshold=live.confidence_threshold,
-            scale=scale,
+            scale=live.scale,
             relabeling=relabeling,
         )
 

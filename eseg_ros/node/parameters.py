@@ -56,14 +56,6 @@ class NodeParameters:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveCameraParameters:
-    """What may change of one camera between two frames."""
-
-    max_rate: float = 0.0
-    scale: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class LiveParameters:
     """What may change between two frames, all at once."""
 
@@ -73,6 +65,14 @@ class LiveParameters:
     confidence_threshold: float = 0.0
     jpeg_quality: int = 90
     diagnostics_period_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCameraParameters(LiveParameters):
+    """The same, with what is one camera's own."""
+
+    max_rate: float = 0.0
+    scale: float = 1.0
 
 
 class Parameters:
@@ -138,7 +138,7 @@ class Parameters:
         return LiveParameters(**self._read(LiveParameters))
 
     def live_camera(self, name: str) -> LiveCameraParameters:
-        """The live parameters of a camera that `load` has declared; may be read in any thread."""
+        """The live parameters for a camera that `load` has declared; may be read in any thread."""
         return LiveCameraParameters(**self._read(LiveCameraParameters, f"cameras.{name}."))
 
     @property
@@ -155,10 +155,11 @@ class Parameters:
         ]
 
     def _read(self, kind: type, prefix: str = "") -> dict[str, Any]:
-        """The values of those fields of a dataclass that are parameters."""
-        values = self._values
-        names = [field.name for field in fields(kind)]
-        return {name: values[prefix + name] for name in names if prefix + name in values}
+        """The values of those fields of a dataclass that are parameters, under `prefix` or of the whole node."""
+        values = self._values  # one mapping, whatever is set meanwhile
+        names = {field.name: prefix + field.name for field in fields(kind)}
+        found = {field: name if name in values else field for field, name in names.items()}
+        return {field: values[name] for field, name in found.items() if name in values}
 
     def _declare(self, name: str, declaration: Declaration) -> None:
         """Declare one parameter unless it is; a given value that does not fit is remembered and left out."""

@@ -193,7 +193,6 @@ class SegmentationNode(LifecycleNode):
     def _release(self) -> None:
         """Stop the worker, free the engine, end the cameras; harmless where nothing is held."""
         loading = self.state == "loading"
-        self._failing = False
         self.state = "unconfigured"
         for camera in self._cameras.values():
             camera.stop()
@@ -205,14 +204,16 @@ class SegmentationNode(LifecycleNode):
         self._cameras = {}
         self._relabeling = None
         self._worker = self._runtime = None
+        self._failing = False
         self._reporter.forget()
         self._settings.locked = False
 
     def _on_frame(self, camera: Camera, frame: Frame) -> None:
         """In the executor's thread: hand a frame over, if it keeps to the limits."""
-        if self._worker is None or not camera.admits(self._settings.live_camera(camera.name).max_rate):
+        live = self._settings.live_camera(camera.name)
+        if self._worker is None or not camera.admits(live.max_rate):
             return
-        max_age_ns = int(self._settings.live.max_age_ms * 1e6)
+        max_age_ns = int(live.max_age_ms * 1e6)
         if max_age_ns and self._is_ahead(frame, max(max_age_ns, LEAST_LEAD_NS)):
             camera.dropped_ahead += 1
             return
@@ -229,8 +230,7 @@ class SegmentationNode(LifecycleNode):
 
     def _outputs(self, camera: str) -> Outputs:
         """In the worker's thread: what the camera's next result must hold."""
-        scale = self._settings.live_camera(camera).scale
-        return self._cameras[camera].outputs.requested(self._settings.live, scale, self._relabeling)
+        return self._cameras[camera].outputs.requested(self._settings.live_camera(camera), self._relabeling)
 
     def _on_result(self, camera: str, result: Result) -> None:
         """In the worker's thread."""
@@ -253,7 +253,7 @@ class SegmentationNode(LifecycleNode):
         self._failed.trigger()
 
     def _process_failure(self) -> None:
-        if not self._failing:
+        if not self._failing or self._worker is None:
             return
         self.get_logger().error(
             f"{self._failure}. The node is unconfigured now; configure it again: "

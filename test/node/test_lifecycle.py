@@ -183,7 +183,7 @@ def test_a_failing_engine_unconfigures_the_node_and_configure_mends_it(
     camera.publish(rig.ros.image(PICTURE))
 
     assert rig.until_engine_says("the device is lost").level == DiagnosticStatus.ERROR
-    assert node.state == "unconfigured"
+    rig.ros.until(lambda: node.state == "unconfigured")
     lost_device.undo()
     node.autostart()
     rig.exchange(camera, rig.ros.image(PICTURE), rig.ros.listen(Image, "/segmentation/front/mask"))
@@ -196,7 +196,7 @@ def test_a_subscription_that_cannot_be_made_unconfigures_the_node_with_the_reaso
     rig.ros.listen(Image, "/segmentation/front/mask")
 
     assert "perhaps" in rig.until_engine_says("cannot subscribe").message
-    assert node.state == "unconfigured"
+    rig.ros.until(lambda: node.state == "unconfigured")
 
 
 WhileLoading = Callable[[Callable[[], object]], None]

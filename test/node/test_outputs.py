@@ -10,13 +10,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from eseg_ros.labels import CAMVID, relabeling
 from eseg_ros.node.outputs import CameraOutputs
-from eseg_ros.node.parameters import LiveParameters
+from eseg_ros.node.parameters import LiveCameraParameters
 from eseg_ros.runtime.types import Outputs, Result, Timings
 
 if TYPE_CHECKING:
     from conftest import RosGraph
 
-LIVE = LiveParameters(overlay_alpha=0.25, confidence_threshold=0.5)
+LIVE = LiveCameraParameters(overlay_alpha=0.25, confidence_threshold=0.5, scale=0.5)
 RESULT = Result(
     mask=np.full((2, 3), 7, np.uint8),
     timings=Timings(1.0, 1.0, 1.0),
@@ -33,7 +33,7 @@ def outputs(ros: RosGraph) -> CameraOutputs:
 
 
 def requested(outputs: CameraOutputs) -> Outputs:
-    return outputs.requested(LIVE, 1.0, None)
+    return outputs.requested(LIVE, None)
 
 
 def heard(ros: RosGraph, outputs: CameraOutputs, message_type: Any, topic: str, qos: QoSProfile | int = 10) -> Any:
@@ -88,7 +88,7 @@ def test_somebody_who_listens_to_any_topic_is_a_subscriber(
 def test_parameters_reach_the_request(outputs: CameraOutputs) -> None:
     classes = relabeling(CAMVID, ["sky:"])
 
-    asked = outputs.requested(LIVE, 0.5, classes)
+    asked = outputs.requested(LIVE, classes)
 
     assert asked == Outputs(overlay_alpha=0.25, confidence_threshold=0.5, scale=0.5, relabeling=classes)
 
