@@ -1,10 +1,12 @@
 """Camera images of every supported encoding: how their bytes lie, and the same as BGR, exactly.
 
-Row steps, both NV12 heights, whole files only.
+Row steps, both NV12 heights, whole files only; a file's size is read from its header before it is decoded.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -35,8 +37,18 @@ _RAW: dict[str, tuple[int, int | None]] = {
 _ALIASES = {"8UC3": "bgr8", "8UC1": "mono8", "yuv422": "uyvy", "yuv422_yuy2": "yuyv"}
 _PAIRS = ("yuyv", "uyvy", "nv12")
 _SIGNATURES = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
-_START_OF_SCAN = b"\xda"
+# ITU-T T.81, table B.1. Fill bytes may stand before any marker.
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_START_OF_SCAN = 0xDA
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the others define tables
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _END_OF_IMAGE = b"\xff\xd9"
+_MAX_JPEG_SEGMENTS = 4096
+"""Before the first scan; a file with a color profile has some 300. Without a limit a forged file would take seconds."""
+_PNG_SIZE = slice(16, 24)  # in IHDR, which comes first
+
+MAX_PIXELS = 64_000_000
+"""What a frame may have unless another limit is set."""
 
 SUPPORTED_ENCODINGS = (*_RAW, *_ALIASES, *_SIGNATURES)
 
@@ -63,6 +75,20 @@ class ImageLayout:
 def is_compressed(frame: Frame) -> bool:
     """Whether the frame is a whole file, whose picture has no layout before it is decoded."""
     return frame.encoding in _SIGNATURES
+
+
+def check_size(frame: Frame, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse a frame of too many pixels before anything is allocated for it: of a compressed one the header tells.
+
+    Raises:
+        FrameError: there are more than `max_pixels`, or the header of a compressed file is no such.
+    """
+    width, height = _file_size(frame) if is_compressed(frame) else (frame.width, frame.height)
+    if width * height > max_pixels:
+        raise FrameError(
+            f"the image has {width}x{height} pixels, which is {width * height / 1e6:.1f} megapixels; at most "
+            f"{max_pixels / 1e6:g} are taken: is this the right topic? A larger camera needs a higher max_megapixels"
+        )
 
 
 def layout(frame: Frame) -> ImageLayout:
@@ -152,13 +178,12 @@ def _needed_bytes(step: int, rows: int, row_bytes: int) -> int:
 
 def _decode_file(frame: Frame) -> Image8:
     """A whole JPEG or PNG. OpenCV would decode the beginning of a cut JPEG and leave the rest grey."""
-    data = bytes(frame.data)
-    if not data.startswith(_SIGNATURES[frame.encoding]):
-        raise FrameError(f"{len(data)} bytes that should be a {frame.encoding} file do not begin like one")
-    if frame.encoding == "jpeg" and not _is_whole_jpeg(data):
+    data = np.frombuffer(frame.data, np.uint8)
+    _check_signature(frame)
+    if frame.encoding == "jpeg" and not _is_whole_jpeg(frame.data):
         raise FrameError(f"the jpeg file of {len(data)} bytes has no end: the message is cut")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise FrameError(f"the {frame.encoding} file of {len(data)} bytes cannot be decoded: {error.err}") from error
     if image is None:
@@ -167,19 +192,70 @@ def _decode_file(frame: Frame) -> Image8:
     return decoded
 
 
-def _is_whole_jpeg(data: bytes) -> bool:
+def _check_signature(frame: Frame) -> None:
+    signature = _SIGNATURES[frame.encoding]
+    if frame.data[: len(signature)] != signature:
+        raise FrameError(f"{len(frame.data)} bytes that should be a {frame.encoding} file do not begin like one")
+
+
+def _file_size(frame: Frame) -> tuple[int, int]:
+    """(width, height) by a compressed file's header."""
+    _check_signature(frame)
+    size = _png_size(frame.data) if frame.encoding == "png" else _jpeg_size(frame.data)
+    if size is None or min(size) == 0:
+        raise FrameError(
+            f"the {frame.encoding} file of {len(frame.data)} bytes does not tell its size: it is cut or corrupt"
+        )
+    return size
+
+
+def _png_size(data: memoryview) -> tuple[int, int] | None:
+    if data[12:16] != b"IHDR" or len(data) < _PNG_SIZE.stop:
+        return None
+    size = data[_PNG_SIZE]
+    return int.from_bytes(size[:4], "big"), int.from_bytes(size[4:], "big")
+
+
+def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
+    for marker, start in _jpeg_segments(data):
+        if marker in _START_OF_FRAME:
+            height, width = data[start + 3 : start + 5], data[start + 5 : start + 7]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+    return None
+
+
+def _is_whole_jpeg(data: memoryview) -> bool:
     """Whether the end-of-image marker follows the start of the scan.
 
     The segments before it are stepped over, because a thumbnail in one of them has an end of its own; in the scan the
     marker's bytes cannot occur otherwise. What drivers append to fill their buffers does not matter.
     """
-    position = 2
-    while data[position : position + 1] == b"\xff":
-        marker = data[position + 1 : position + 2]
+    for marker, start in _jpeg_segments(data):
         if marker == _START_OF_SCAN:
-            return data.find(_END_OF_IMAGE, position) >= 0
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+            return bytes(data).find(_END_OF_IMAGE, start) >= 0
     return False
+
+
+def _jpeg_segments(data: memoryview) -> Iterator[tuple[int, int]]:
+    """(marker, offset of what follows it) of each segment up to the first scan, as far as they are well formed.
+
+    Only files are followed that libjpeg reads in the same way: where it would skip bytes in search of the next marker,
+    this ends.
+    """
+    position = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.match(data, position)
+        if found is None:
+            return
+        marker, position = found[1][0], found.end()
+        yield marker, position
+        if marker == _START_OF_SCAN:
+            return
+        if marker not in _WITHOUT_LENGTH:
+            length = int.from_bytes(data[position : position + 2], "big")
+            if length < 2:
+                return
+            position += length
 
 
 def compressed_encoding(image_format: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from eseg_ros.errors import DeviceError, FrameError
+from eseg_ros.runtime.image import MAX_PIXELS, check_size
 from eseg_ros.runtime.mailbox import Letter, Mailbox
 from eseg_ros.runtime.pipeline import Pipeline
 from eseg_ros.runtime.types import Frame, Outputs, Result, Runtime
@@ -89,6 +90,7 @@ class Worker:
         outputs: what the camera's result must hold, asked for each frame.
         max_age_ns: frames older than this when they are taken are dropped; 0 = off. May be changed while running.
         now_ns: the clock that ages are measured on, the one that stamps the frames.
+        max_pixels: larger frames are rejected, compressed ones by their header. May be changed while running.
     """
 
     def __init__(
@@ -102,8 +104,10 @@ class Worker:
         outputs: Callable[[str], Outputs],
         max_age_ns: int = 0,
         now_ns: Callable[[], int] = time.time_ns,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.max_age_ns = max_age_ns
+        self.max_pixels = max_pixels
         self._pipeline = Pipeline(runtime)
         self._on_result = on_result
         self._on_drop = on_drop
@@ -268,6 +272,7 @@ class Worker:
             return
         wait_ms = _milliseconds_since(letter.arrival_ns)
         try:
+            check_size(letter.frame, self.max_pixels)
             self._pipeline.submit(letter.frame, self._outputs(camera))
         except FrameError as error:
             self._drop(camera, "rejected", letter, error)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 
 from eseg_ros.errors import FrameError, UnsupportedEncodingError
 from eseg_ros.runtime.cuda.parameters import ENCODINGS
-from eseg_ros.runtime.image import SUPPORTED_ENCODINGS, ImageLayout, decode, is_compressed, layout
+from eseg_ros.runtime.image import SUPPORTED_ENCODINGS, ImageLayout, check_size, decode, is_compressed, layout
 from eseg_ros.runtime.types import Frame, Image8
 
 WIDTH, HEIGHT = 22, 12
@@ -244,6 +246,76 @@ def test_every_encoding_is_compressed_or_one_that_the_kernels_know() -> None:
 def test_a_compressed_file_has_no_layout() -> None:
     with pytest.raises(UnsupportedEncodingError, match="decode it first"):
         layout(file_frame(b"", "jpeg"))
+
+
+@pytest.mark.parametrize(("encoding", "suffix"), [("jpeg", ".jpg"), ("png", ".png")])
+def test_a_file_of_as_many_pixels_as_are_allowed_passes_and_one_more_is_refused(
+    picture: Image8, encoding: str, suffix: str
+) -> None:
+    frame = file_frame(cv2.imencode(suffix, picture)[1].tobytes(), encoding)
+    check_size(frame, WIDTH * HEIGHT)
+    with pytest.raises(FrameError, match=f"{WIDTH}x{HEIGHT} pixels"):
+        check_size(frame, WIDTH * HEIGHT - 1)
+
+
+@pytest.mark.parametrize(
+    "mode", [cv2.IMWRITE_JPEG_PROGRESSIVE, cv2.IMWRITE_JPEG_OPTIMIZE, cv2.IMWRITE_JPEG_RST_INTERVAL]
+)
+def test_the_size_is_found_in_every_kind_of_jpeg(picture: Image8, mode: int) -> None:
+    frame = file_frame(cv2.imencode(".jpg", picture, [mode, 1])[1].tobytes(), "jpeg")
+    with pytest.raises(FrameError, match=f"{WIDTH}x{HEIGHT} pixels"):
+        check_size(frame, 1)
+
+
+def png_bomb(width: int, height: int) -> bytes:
+    """A PNG of one row whose header promises more."""
+    file = bytearray(cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes())
+    file[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    file[29:33] = zlib.crc32(file[12:29]).to_bytes(4, "big")
+    return bytes(file)
+
+
+def jpeg_bomb(width: int, height: int) -> bytes:
+    """A JPEG of one block whose header promises more."""
+    file = bytearray(cv2.imencode(".jpg", np.zeros((8, 8), np.uint8))[1].tobytes())
+    size = file.index(b"\xff\xc0") + 5
+    file[size : size + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(file)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "bomb"), [("png", png_bomb(2**31 - 1, 2**31 - 1)), ("jpeg", jpeg_bomb(65500, 65500))]
+)
+def test_a_bomb_is_refused_by_its_header_with_the_size_and_the_limit(encoding: str, bomb: bytes) -> None:
+    with pytest.raises(FrameError, match=r"megapixels; at most 64 are taken.*max_megapixels"):
+        check_size(file_frame(bomb, encoding))
+
+
+def test_a_raw_image_of_too_many_pixels_is_refused() -> None:
+    with pytest.raises(FrameError, match="20000x20000"):
+        check_size(Frame(memoryview(b""), "mono8", 20_000, 20_000, 20_000, 0))
+
+
+@pytest.mark.parametrize(("encoding", "file"), [("png", png_bomb(0, 5)), ("jpeg", jpeg_bomb(5, 0))])
+def test_a_file_of_no_size_is_refused(encoding: str, file: bytes) -> None:
+    with pytest.raises(FrameError, match="does not tell its size"):
+        check_size(file_frame(file, encoding))
+
+
+def test_fill_bytes_before_a_jpegs_markers_hide_nothing(picture: Image8) -> None:
+    file = cv2.imencode(".jpg", picture)[1].tobytes()
+    filled = file.replace(b"\xff\xc0", b"\xff\xff\xff\xc0", 1)
+    with pytest.raises(FrameError, match=f"{WIDTH}x{HEIGHT} pixels"):
+        check_size(file_frame(filled, "jpeg"), 1)
+    np.testing.assert_array_equal(decode(file_frame(filled, "jpeg")), decode(file_frame(file, "jpeg")))
+
+
+@pytest.mark.parametrize(
+    "forged", [b"\xff" * 1_000_000, b"\xff\xe0\x00\x02" * 250_000, b"\xff\x01" * 500_000, b"\xff\xe0\x00\x00" * 250_000]
+)
+def test_a_jpeg_of_nothing_but_markers_is_refused(forged: bytes) -> None:
+    with pytest.raises(FrameError, match="does not tell its size"):
+        check_size(file_frame(b"\xff\xd8\xff\xe0\x00\x02" + forged, "jpeg"))
 
 
 def file_frame(file: bytes, encoding: str) -> Frame:

@@ -168,6 +168,16 @@ def test_a_frame_that_cannot_be_used_is_rejected_and_the_stream_goes_on(
     assert worker.counters("front") == Counters(received=2, rejected=1, published=1)
 
 
+def test_a_frame_of_too_many_pixels_is_rejected_before_the_runtime_sees_it(
+    held_runtime, make_worker, listener: Listener, frame: Frame
+) -> None:
+    worker = make_worker(held_runtime, "front", max_pixels=frame.width * frame.height - 1)
+    worker.offer("front", frame)
+    listener.wait(drops=1)
+    assert listener.drops[0][:2] == ("front", "rejected")
+    assert "megapixels" in str(listener.drops[0][3])
+
+
 def test_a_frame_older_than_the_limit_is_dropped(held_runtime, make_worker, listener: Listener, frame: Frame) -> None:
     worker = make_worker(held_runtime, "front", max_age_ns=SECOND, now_ns=lambda: 10 * SECOND)
     worker.offer("front", stamped(frame, 9 * SECOND - 1))
