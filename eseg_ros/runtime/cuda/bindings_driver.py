@@ -100,17 +100,20 @@ class BindingsDriver(NativeDriver):
     @refusing
     def alloc(self, size: int) -> int:
         """See `Driver.alloc`."""
+        self.settle()
         return self.keep("device memory", int(self._cuda("cuMemAlloc", size)))
 
     @freeing
     def free(self, address: int) -> None:
         """See `Driver.free`."""
         self.drop("device memory", address)
+        self.settle()
         self._cuda("cuMemFree", address)
 
     @refusing
     def alloc_host(self, size: int, *, mapped: bool = False) -> HostBuffer:
         """See `Driver.alloc_host`."""
+        self.settle()
         host = int(self._cuda("cuMemHostAlloc", size, _HOST_ALLOC_DEVICEMAP if mapped else 0))
         self.keep("page-locked memory", host)
         array = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(host))
@@ -121,6 +124,7 @@ class BindingsDriver(NativeDriver):
         """See `Driver.free_host`."""
         host = address_of(buffer.array)
         self.drop("page-locked memory", host)
+        self.settle()
         self._cuda("cuMemFreeHost", host)
 
     @refusing
@@ -147,12 +151,14 @@ class BindingsDriver(NativeDriver):
     @refusing
     def load_module(self, image: bytes) -> int:
         """See `Driver.load_module`."""
+        self.settle()
         return self.keep("module", int(self._cuda("cuModuleLoadData", image)))
 
     @freeing
     def unload_module(self, module: int) -> None:
         """See `Driver.unload_module`."""
         self.drop("module", module)
+        self.settle()
         self._cuda("cuModuleUnload", module)
 
     @refusing

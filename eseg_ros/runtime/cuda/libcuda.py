@@ -23,6 +23,7 @@ ERROR_NOT_READY = 600
 _HANDLE = POINTER(c_void_p)
 _SIGNATURES = {
     "cuCtxPopCurrent_v2": (_HANDLE,),
+    "cuCtxSynchronize": (),
     "cuDevicePrimaryCtxReset_v2": (c_int,),
     "cuEventCreate": (_HANDLE, c_uint),
     "cuEventDestroy_v2": (c_void_p,),

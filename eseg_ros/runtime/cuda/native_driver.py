@@ -10,8 +10,6 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-
 from eseg_ros.errors import DeviceError
 from eseg_ros.runtime.cuda.driver import HostBuffer
 from eseg_ros.runtime.cuda.libcuda import (
@@ -34,7 +32,6 @@ _ADVICE = {
     200: "The file with the kernels is damaged: install eseg_ros again",
     209: "The kernels were not compiled for this GPU",
     222: "The kernels were compiled by a newer CUDA than this driver knows: update the driver",
-    803: "The driver's parts have different versions: restart the machine",
 }
 _ADVICE_LOST = (
     "The device is lost: configure the node again. If that does not help, restart it, and look for the driver's "
@@ -226,15 +223,29 @@ class NativeDriver(ABC):
         del self._kept[kind][handle]
         return thing
 
+    def settle(self) -> None:
+        """Wait, letting other threads run, until the device is idle and has called all host functions.
+
+        What allocates, frees, loads or unloads may itself wait for the device; pycuda, and cuda.bindings before 12.9,
+        then keep the interpreter to themselves, and would wait for ever for a host function enqueued before. So each
+        of these calls settles the device first.
+        """
+        if not self.lost:
+            self.libcuda.call("cuCtxSynchronize")
+
+    @freeing
     def balance(self) -> None:
         """At `close`: warn of what was not freed, and forget it."""
         left = [f"{len(things)} x {kind}" for kind, things in self._kept.items() if things]
         if left:
-            warnings.warn(f"the CUDA driver is closed before these were freed: {', '.join(left)}", ResourceWarning, 3)
+            warnings.warn(f"the CUDA driver is closed before these were freed: {', '.join(left)}", ResourceWarning, 4)
         self._kept.clear()
-        self._host_functions.clear()
         self._captured_functions.clear()
         self._capturing = 0
+        try:
+            self.settle()
+        finally:
+            self._host_functions.clear()
 
     def reset_lost(self, device: int) -> None:
         """At `close`, after the context was released: what else holds on to a lost one loses it, so `open` may work."""
@@ -273,4 +284,4 @@ def first_bytes(buffer: HostBuffer, size: int) -> Image8:
 
 def address_of(array: Image8) -> int:
     """Host address of an array's first byte."""
-    return int(np.asarray(array).__array_interface__["data"][0])
+    return int(array.__array_interface__["data"][0])

@@ -102,7 +102,7 @@ class PycudaDriver(NativeDriver):
     @refusing
     def alloc(self, size: int) -> int:
         """See `Driver.alloc`."""
-        self._settle()
+        self.settle()
         allocation = self._api.mem_alloc(size)
         return self.keep("device memory", int(allocation), allocation)
 
@@ -110,13 +110,13 @@ class PycudaDriver(NativeDriver):
     def free(self, address: int) -> None:
         """See `Driver.free`."""
         allocation = self.drop("device memory", address)
-        self._settle()
+        self.settle()
         allocation.free()
 
     @refusing
     def alloc_host(self, size: int, *, mapped: bool = False) -> HostBuffer:
         """See `Driver.alloc_host`."""
-        self._settle()
+        self.settle()
         flags = self._api.host_alloc_flags.DEVICEMAP if mapped else 0
         array = self._api.pagelocked_empty(size, np.uint8, mem_flags=flags)
         buffer = HostBuffer(array, int(array.base.get_device_pointer()) if mapped else 0)
@@ -127,7 +127,7 @@ class PycudaDriver(NativeDriver):
     def free_host(self, buffer: HostBuffer) -> None:
         """See `Driver.free_host`."""
         allocation = self.drop("page-locked memory", address_of(buffer.array))
-        self._settle()
+        self.settle()
         allocation.free()
 
     @refusing
@@ -154,15 +154,16 @@ class PycudaDriver(NativeDriver):
     @refusing
     def load_module(self, image: bytes) -> int:
         """See `Driver.load_module`."""
-        self._settle()
+        self.settle()
         return self.keep("module", next(self._numbers), self._api.module_from_buffer(image))
 
     @freeing
     def unload_module(self, module: int) -> None:
         """See `Driver.unload_module`."""
-        self._settle()
         self._kernels = {handle: kernel for handle, kernel in self._kernels.items() if kernel[0] != module}
-        self.drop("module", module)
+        loaded = self.drop("module", module)
+        self.settle()
+        del loaded  # the last reference
 
     @refusing
     def function(self, module: int, name: str) -> int:
@@ -178,15 +179,6 @@ class PycudaDriver(NativeDriver):
         """See `Driver.launch`."""
         kernel = self._kernels[function][1]
         kernel(parameters, grid=grid, block=block, stream=self.kept("stream", stream))
-
-    def _settle(self) -> None:
-        """Wait, letting other threads run, until the device is idle.
-
-        What allocates, frees, loads or unloads may wait for the device, and with pycuda does so without letting other
-        threads run: it would wait for ever for a host function that was enqueued before.
-        """
-        if not self.lost:
-            self._api.Context.synchronize()
 
     def failure_of(self, error: Exception) -> tuple[str, int, str]:
         """pycuda's errors have no code but say, e.g., "cuMemAlloc failed: out of memory", with a log after a dash."""

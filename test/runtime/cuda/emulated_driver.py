@@ -522,6 +522,8 @@ class EmulatedDriver:
             after = [*target.tails, *state.last]  # a graph does not overlap itself
             operation = replace(node, after=after, graph=graph, before=set(), sources=[])
             if node.event is not None:
+                if node.event not in self._events.values():
+                    raise self._misuse("launch_graph: an event in it is destroyed")
                 operation.run = functools.partial(self._record_in_graph, node.event, next(self._records), operation)
             self._add(operation)
             target.tails = state.last = [operation]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -112,6 +113,14 @@ class TestNativeDriver(DriverConformance):
         bench.wait_for(stream)
         assert (target.array == 4).all()
         bench.close()
+
+    def test_close_waits_for_host_functions(self, driver: Driver) -> None:
+        driver.open(0)
+        stream, called = driver.stream(), threading.Event()
+        driver.launch_host(called.set, stream)
+        driver.destroy_stream(stream)
+        driver.close()
+        assert called.is_set()
 
     def test_a_host_function_does_not_outlive_its_call(self, bench: Bench) -> None:
         stream = bench.stream()

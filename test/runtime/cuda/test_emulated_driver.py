@@ -182,6 +182,16 @@ def test_a_graph_does_not_outlive_its_memory(bench: Bench, driver: EmulatedDrive
         driver.launch_graph(graph, stream)
 
 
+def test_a_graph_does_not_outlive_its_events(bench: Bench, driver: EmulatedDriver) -> None:
+    stream, event = bench.stream(), driver.event(blocking=True)
+    driver.begin_capture(stream)
+    driver.record(event, stream)
+    graph = bench.end_capture(stream)
+    driver.destroy_event(event)
+    with pytest.raises(MisuseError, match="an event in it is destroyed"):
+        driver.launch_graph(graph, stream)
+
+
 def test_bytes_past_the_end_are_not_used(bench: Bench, driver: EmulatedDriver) -> None:
     with pytest.raises(MisuseError, match="65 bytes"):
         driver.copy_in(bench.memory(64), bench.host(65), 65, bench.stream())
