@@ -5,7 +5,7 @@
   takes part in the same kernel at full resolution. Where such an input is also one side of a residual sum, the sum
   reads the dequantised tensor too, as TensorRT's guide advises: so it becomes part of an int8 convolution.
 - Biases stay float; TensorRT refuses others.
-- Weights stay float in the file and are quantised by a pair of their own: TensorRT before 10 reads no int8 weights.
+- Weights stay float in the file and are quantised by a pair of their own: TensorRT 8 takes no constants in int8.
 """
 
 from __future__ import annotations

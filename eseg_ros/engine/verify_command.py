@@ -100,7 +100,7 @@ def _score_lines(report: dict[str, Any]) -> list[str]:
     width = max(len(name) for name, _, _ in rows)
     lines = [f"{'IoU in %':<{width}}  reference  engine   drop"]
     lines += [
-        f"{name:<{width}}  {100 * before:9.2f}  {100 * after:6.2f}  {100 * (before - after):5.2f}"
+        f"{name:<{width}}  {100 * before:9.2f}  {100 * after:6.2f}  {round(100 * (before - after), 2) + 0.0:5.2f}"
         for name, before, after in rows
     ]
     lines[-1] += f" (expected at most {report['limits']['miou_drop']:.2f})"

@@ -74,7 +74,7 @@ def test_weights_have_a_scale_for_each_output_channel_and_activations_one(model:
         assert values[activation.input[1]].shape == ()
 
 
-def test_weights_stay_float_in_the_file_for_tensorrt_before_10(model: onnx.ModelProto, small_engine: Path) -> None:
+def test_weights_stay_float_in_the_file_for_tensorrt_8(model: onnx.ModelProto, small_engine: Path) -> None:
     before = constants(onnx.load(load_engine(small_engine).onnx))
     after = constants(model)
     for name, value in before.items():
