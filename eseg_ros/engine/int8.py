@@ -74,6 +74,7 @@ def to_int8(
         )
         quantized = onnx.load(target)
     check_rules(quantized)
+    _round_weights(quantized)
     return quantized
 
 
@@ -111,6 +112,19 @@ def check_rules(model: onnx.ModelProto) -> None:
             f"onnxruntime {onnxruntime.__version__} quantised against TensorRT's rules: {broken}. Nothing was written; "
             "take a newer one: pip install --upgrade onnxruntime"
         )
+
+
+def _round_weights(model: onnx.ModelProto) -> None:
+    """Put each weight on its int8 grid, which changes no result: the file packs to half the size."""
+    from onnx import numpy_helper
+
+    constants = {weight.name: weight for weight in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] in constants:
+            weight, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
+            scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
+            rounded = (np.rint(weight / scale).clip(-128, 127) * scale).astype(np.float32)
+            constants[node.input[0]].CopyFrom(numpy_helper.from_array(rounded, node.input[0]))
 
 
 def layer_errors(model: onnx.ModelProto, frames: Any, calibration: str = "percentile") -> Iterator[tuple[str, float]]:
