@@ -18,6 +18,7 @@ JOBS: dict[str, tuple[str, str]] = {
     "demo": ("eseg_ros.evaluation.demo_command", "a drive goes in, masks come out: node, replay, score, report"),
     "bag": ("eseg_ros.bag.command", "create, render or play bags"),
     "train": ("eseg_ros.training.command", "train a model by a recipe"),
+    "pseudo-label": ("eseg_ros.training.pseudo_label_command", "label frames that have none with a trained network"),
     "data check": ("eseg_ros.data.check_command", "read a data set once and name its bad files"),
     "data render": ("eseg_ros.rendering.command", "render street scenes with exact labels"),
     "export": ("eseg_ros.engine.export_command", "make an engine from a checkpoint, or fit one to another size"),

@@ -155,6 +155,21 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DistillationConfig:
+    """A teacher whose answers are learnt beside the labels; see `eseg_ros.training.losses.distillation_loss`.
+
+    Attributes:
+        teacher: a checkpoint (.ckpt) or an fp32 engine (.json) with the recipe's classes.
+        weight: factor of its loss.
+        temperature: by which the scores of both are divided before they are compared.
+    """
+
+    teacher: Path
+    weight: float = 1.0
+    temperature: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig:
     """A whole recipe.
 
@@ -167,6 +182,7 @@ class TrainConfig:
         data: where frames come from.
         loss: what is minimised.
         optimizer: and how.
+        distillation: a teacher, or none.
         ema_decay: decay of the moving average of weights that is validated and exported.
         validate_every: epochs between validations; divides `epochs`, so that the last one is validated.
         precision: "bf16-mixed" for bf16 autocast, "32" for plain float.
@@ -183,6 +199,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    distillation: DistillationConfig | None = None
     ema_decay: float = 0.999
     validate_every: int = 5
     precision: Literal["bf16-mixed", "32"] = "bf16-mixed"
@@ -221,6 +238,9 @@ class TrainConfig:
                 weights is None or (len(weights) == len(classes) and min(weights) > 0)
             ),
             "optimizer.lr: expected a number above 0": self.optimizer.lr > 0,
+            "distillation: expected a weight and a temperature above 0": (
+                self.distillation is None or min(self.distillation.weight, self.distillation.temperature) > 0
+            ),
             "optimizer.nesterov: needs name sgd and momentum above 0": (
                 not self.optimizer.nesterov or (self.optimizer.name == "sgd" and self.optimizer.momentum > 0)
             ),

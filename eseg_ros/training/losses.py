@@ -99,6 +99,19 @@ class SupervisionLoss(torch.nn.Module):
         return torch.stack(terms).sum()
 
 
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """How far the student's class probabilities are from the teacher's, over all pixels (Hinton et al. 2015).
+
+    Kullback-Leibler divergence at a temperature T, times T^2, so that its gradients do not fade as T grows; scalar
+    float32. Scores (B, C, h, w) of the student, (B, C, h', w') of the teacher, which are resized to the student's.
+    """
+    with torch.autocast(student.device.type, enabled=False):
+        wanted = upsampled(teacher, (student.shape[-2], student.shape[-1])) / temperature
+        given = F.log_softmax(student.float() / temperature, dim=1)
+        divergence = F.kl_div(given, F.log_softmax(wanted, dim=1), reduction="none", log_target=True).sum(dim=1)
+        return divergence.mean() * temperature**2
+
+
 def class_edges(label: Tensor, ignore_id: int) -> Tensor:
     """Where two classes meet: pixels within EDGE_RADIUS of another class. (B, H, W) uint8 -> (B, H, W) bool.
 

@@ -30,9 +30,10 @@ from eseg_ros.training.checkpoint import (
 )
 from eseg_ros.training.config import TrainConfig, config_to_dict, config_to_yaml
 from eseg_ros.training.data import training_loader, validation_loaders
-from eseg_ros.training.losses import SupervisionLoss, upsampled
+from eseg_ros.training.losses import SupervisionLoss, distillation_loss, upsampled
 from eseg_ros.training.optimisation import build_optimizer, ema_decay, learning_rate_factor, update_ema
 from eseg_ros.training.run_log import RunLog
+from eseg_ros.training.teacher import Teacher, load_teacher
 
 LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
@@ -63,6 +64,19 @@ class SegmentationTask(L.LightningModule):
         self.scores: dict[str, float] = {}
         self.best_miou: float | None = None
         self._confusions: list[ConfusionMatrix] = []
+        self._teachers = self._load_teachers()
+
+    def _load_teachers(self) -> list[Teacher]:
+        """The teacher, if any, in a list, which keeps its weights out of this module's own."""
+        if self.config.distillation is None:
+            return []
+        teacher = load_teacher(self.config.distillation.teacher)
+        if teacher.classes.names != self.classes.names:
+            raise EsegError(
+                f"{self.config.distillation.teacher}: teaches the classes of {teacher.classes.name!r}; the recipe "
+                f"wants {self.classes.name!r}"
+            )
+        return [teacher]
 
     def start_from(self, checkpoint: Path) -> list[str]:
         """Takes over the fitting weights of another run; returns the names of those without, see `warm_start`."""
@@ -87,7 +101,13 @@ class SegmentationTask(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         image, label = batch
-        loss: Tensor = self.loss(self.net.supervised(self.normalized(image)), label)
+        outputs = self.net.supervised(self.normalized(image))
+        loss: Tensor = self.loss(outputs, label)
+        for teacher in self._teachers:
+            assert self.config.distillation is not None
+            answer = teacher.scores(image.permute(0, 3, 1, 2).float())
+            distance = distillation_loss(outputs[0].scores, answer, self.config.distillation.temperature)
+            loss = loss + self.config.distillation.weight * distance
         if not torch.isfinite(loss):
             raise TrainingDivergedError(
                 f"the loss is {loss.item()} in epoch {self.current_epoch}, step {batch_index}, at learning rate "

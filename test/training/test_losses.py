@@ -10,6 +10,7 @@ from eseg_ros.training.losses import (
     OhemCrossEntropy,
     SupervisionLoss,
     class_edges,
+    distillation_loss,
     edge_loss,
     loss_on_edges,
     upsampled,
@@ -169,3 +170,25 @@ def test_a_batch_without_any_label_has_no_edge_loss_either() -> None:
     logits, edges = torch.randn(1, 4, 6, 8), torch.randn(1, 1, 6, 8)
     nothing = torch.full((1, 6, 8), IGNORE, dtype=torch.uint8)
     assert SupervisionLoss(LossConfig(), IGNORE)([Supervised(logits, 1.0, edges)], nothing).item() == 0
+
+
+def test_a_student_that_answers_as_its_teacher_loses_nothing_whatever_the_sizes() -> None:
+    teacher = torch.randn(2, 4, 1, 1).expand(2, 4, 6, 8)
+    student = teacher[..., :3, :4] + 5.0  # the same probabilities
+    assert float(distillation_loss(student, teacher, temperature=2.0)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_distance_to_a_teacher_is_the_divergence_of_their_softened_probabilities() -> None:
+    student, teacher = torch.randn(1, 3, 4, 5), torch.randn(1, 3, 4, 5)
+    p, q = (torch.softmax(scores.double() / 3.0, dim=1) for scores in (teacher, student))
+    expected = 9 * (p * (p / q).log()).sum(dim=1).mean()
+    assert float(distillation_loss(student, teacher, temperature=3.0)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_student_that_learns_from_its_teacher_comes_nearer() -> None:
+    teacher, student = torch.randn(1, 3, 8, 8), torch.zeros(1, 3, 4, 4, requires_grad=True)
+    before = distillation_loss(student, teacher, temperature=2.0)
+    before.backward()
+    assert student.grad is not None
+    after = distillation_loss(student.detach() - 5 * student.grad, teacher, temperature=2.0)
+    assert after.item() < before.item()

@@ -181,3 +181,21 @@ def test_the_score_that_chooses_is_that_of_the_exported_network_over_all_validat
             confusion.update(upsampled(logits, label.shape)[0].argmax(0).byte().numpy(), label)
         assert record.scores[f"{name}/miou"] == pytest.approx(confusion.miou(), abs=1e-3)
     assert record.best_miou == pytest.approx((record.scores["a/miou"] + record.scores["b/miou"]) / 2)
+
+
+def test_a_teacher_changes_what_is_learnt_and_stays_out_of_the_checkpoint(
+    recipe: dict[str, Any], lite_checkpoint: Path
+) -> None:
+    recipe["epochs"] = 1
+    alone = read_checkpoint(train(config_from_dict({**recipe, "name": "alone"})))
+    recipe["distillation"] = {"teacher": str(lite_checkpoint), "weight": 0.5}
+    taught = read_checkpoint(train(config_from_dict({**recipe, "name": "taught"})))
+    assert taught["state_dict"].keys() == alone["state_dict"].keys()
+    name = "net.head.classify.weight"
+    assert not torch.equal(taught["state_dict"][name], alone["state_dict"][name])
+
+
+def test_a_teacher_of_other_classes_is_refused(recipe: dict[str, Any], lite_checkpoint: Path) -> None:
+    recipe.update(classes="cityscapes", distillation={"teacher": str(lite_checkpoint)})
+    with pytest.raises(EsegError, match="teaches the classes of 'camvid'"):
+        train(config_from_dict(recipe))
