@@ -48,7 +48,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", files("launch/*.launch.py")),
-        (f"share/{NAME}/config", files("config/*.yaml", "config/*.xml")),
+        (f"share/{NAME}/config", files("config/*.yaml", "config/*.xml", "config/*.rviz", "config/*.json")),
         (f"share/{NAME}/config/train", files("config/train/*.yaml")),
         (f"share/{NAME}/engines", files("engines/*.onnx", "engines/*.json")),
     ],

@@ -14,48 +14,77 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-SHARE = Path(get_package_share_directory("eseg_ros"))
+CONFIG = Path(get_package_share_directory("eseg_ros")) / "config"
 ARGUMENTS = {
     "namespace": ("", "namespace of the node"),
-    "params_file": (str(SHARE / "config" / "eseg.yaml"), "parameters of the node"),
+    "params_file": (str(CONFIG / "eseg.yaml"), "parameters of the node"),
     "engine": ("", "name or path of an engine; empty: as params_file says"),
     "image_topic": ("", "what the topic `image` of params_file is remapped to; empty: as it is"),
+    "remap": ("", "other topics of params_file, each FROM:=TO, e.g. '/left/image_raw:=/cam1/image /right:=/cam2'"),
     "use_sim_time": ("", "true: take the time from /clock; empty: as params_file says"),
     "autostart": ("", "true: configure and activate at once; empty: as params_file says"),
     "use_respawn": ("false", "true: start the node again when it ends"),
+    "rviz": ("false", "true: show the outputs of the camera `front` in rviz2"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
-PROFILES = "FASTRTPS" if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy") else "FASTDDS"
-PROFILES_FILE = f"{PROFILES}_DEFAULT_PROFILES_FILE"  # Fast DDS 3 changed the name
+PROFILES_FILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+"""Where Fast DDS looks for its profile: 2 (Humble, Jazzy) in the first, 3 (Kilted) in the second."""
+SHOWN = [f"segmentation/front/{output}" for output in ("overlay", "color_mask", "mask", "confidence")]
 
 
-def start_node(context: LaunchContext) -> list[Node]:
-    """The node, with those parameters overridden that were given as arguments."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+def segmentation_node(given: dict[str, str]) -> Node:
+    """The node, with those parameters overridden that were given as arguments.
+
+    `autostart` is the node's own parameter: it configures and activates itself on every distribution, and does so again
+    after a respawn, which launch_ros' autostart (Jazzy and later) does not.
+    """
     overrides: dict[str, str | bool] = {"engine": given["engine"]} if given["engine"] else {}
     overrides |= {name: given[name].lower() == "true" for name in ("use_sim_time", "autostart") if given[name]}
-    return [
-        Node(
-            package="eseg_ros",
-            executable="segmentation_node",
-            name="segmentation",
-            namespace=given["namespace"],
-            parameters=[given["params_file"], *([overrides] if overrides else [])],
-            remappings=[("image", given["image_topic"])] if given["image_topic"] else [],
-            arguments=["--ros-args", "--log-level", given["log_level"]],
-            respawn=given["use_respawn"].lower() == "true",
-            respawn_delay=2.0,
-            output="screen",
-            emulate_tty=True,
-        )
-    ]
+    image = [f"image:={given['image_topic']}"] if given["image_topic"] else []
+    return Node(
+        package="eseg_ros",
+        executable="segmentation_node",
+        name="segmentation",
+        namespace=given["namespace"],
+        parameters=[given["params_file"], *([overrides] if overrides else [])],
+        remappings=[tuple(rule.split(":=", 1)) for rule in (*image, *given["remap"].split())],
+        arguments=["--ros-args", "--log-level", given["log_level"]],
+        respawn=given["use_respawn"].lower() == "true",
+        respawn_delay=2.0,
+        output="screen",
+        emulate_tty=True,
+    )
+
+
+def rviz(given: dict[str, str]) -> Node:
+    """rviz2, whose layout names the topics of a node without a namespace."""
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=given["namespace"],
+        arguments=["-d", str(CONFIG / "eseg.rviz")],
+        remappings=[(f"/{topic}", topic) for topic in SHOWN],
+    )
+
+
+def start(context: LaunchContext) -> list[Node]:
+    """What is to be started by the arguments given."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    return [segmentation_node(given), *([rviz(given)] if given["rviz"].lower() == "true" else [])]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Arguments, the shared-memory profile unless another is set, the node."""
-    arguments = [
-        DeclareLaunchArgument(name, default_value=default, description=text)
-        for name, (default, text) in ARGUMENTS.items()
-    ]
-    profile = SetEnvironmentVariable(PROFILES_FILE, os.environ.get(PROFILES_FILE) or str(SHARE / "config/fastdds.xml"))
-    return LaunchDescription([*arguments, profile, OpaqueFunction(function=start_node)])
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=value, description=text)
+                for name, (value, text) in ARGUMENTS.items()
+            ),
+            *(
+                SetEnvironmentVariable(name, os.environ.get(name) or str(CONFIG / "fastdds.xml"))
+                for name in PROFILES_FILES
+            ),
+            OpaqueFunction(function=start),
+        ]
+    )

@@ -1,64 +1,97 @@
 """The segmentation node on a bag: `ros2 launch eseg_ros replay.launch.py bag:=/data/drive image_topic:=/front/image`.
 
-`--show-args` lists the arguments. The player publishes /clock, and the node takes its time from there.
+Takes the arguments of eseg.launch.py too; `--show-args` lists all. The player publishes /clock, and the node takes its
+time from there.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-SHARE = Path(get_package_share_directory("eseg_ros"))
-PLAYER_ARGUMENTS = {
+from eseg_ros.share import find_engine
+
+LAUNCH = Path(get_package_share_directory("eseg_ros")) / "launch"
+ARGUMENTS = {
     "bag": (None, "bag folder, .mcap or .db3 file"),
     "rate": ("1.0", "times the recorded speed"),
     "loop": ("false", "true: begin again at the end, until interrupted"),
-}
-NODE_ARGUMENTS = {
-    "namespace": ("", "namespace of the node"),
-    "params_file": (str(SHARE / "config" / "eseg.yaml"), "parameters of the node"),
-    "engine": ("", "name or path of an engine; empty: as params_file says"),
-    "image_topic": ("", "the bag's image topic; empty: as params_file says"),
+    "evaluate": ("", "folder: when the bag has been played, score `engine` on it and write the report there"),
+    "label_topic": ("", "with evaluate: the bag's topic of class ids; empty: it has none"),
     "use_sim_time": ("true", "false: the node goes by the wall clock, not by the bag's"),
-    "autostart": ("", "true: configure and activate at once; empty: as params_file says"),
-    "use_respawn": ("false", "true: start the node again when it ends"),
-    "log_level": ("info", "debug, info, warn, error or fatal"),
 }
-# Engines may take long to load, and the bag must not begin before.
 WAIT_S = "120"
+"""Engines may take long to load, and the bag must not begin before."""
 
 
-def start_player(context: LaunchContext) -> list[Node]:
-    """The player, which waits until the node listens."""
-    bag, rate, loop = (LaunchConfiguration(name).perform(context) for name in PLAYER_ARGUMENTS)
-    arguments = [bag, "--rate", rate, "--wait-for-subscribers", "1", "--wait-timeout", WAIT_S]
-    return [
-        Node(
-            package="eseg_ros",
-            executable="bag_player",
-            name="bag_player",
-            arguments=[*arguments, "--loop"] if loop.lower() == "true" else arguments,
-            output="screen",
-            emulate_tty=True,
-        )
-    ]
+def start_player(context: LaunchContext) -> list[Node | RegisterEventHandler]:
+    """The player, which waits until the node listens, and what comes after it."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in (*ARGUMENTS, "engine", "image_topic")}
+    loop = ["--loop"] if given["loop"].lower() == "true" else []
+    player = Node(
+        package="eseg_ros",
+        executable="bag_player",
+        name="bag_player",
+        arguments=[
+            given["bag"],
+            "--rate",
+            given["rate"],
+            *loop,
+            "--wait-for-subscribers",
+            "1",
+            "--wait-timeout",
+            WAIT_S,
+        ],
+        output="screen",
+        emulate_tty=True,
+    )
+    if not given["evaluate"]:
+        return [player]
+    evaluation = evaluate(given)
+
+    def when_played(event: ProcessExited, _: LaunchContext) -> ExecuteProcess | Shutdown:
+        return evaluation if event.returncode == 0 else Shutdown(reason="the bag could not be played")
+
+    return [player, RegisterEventHandler(OnProcessExit(target_action=player, on_exit=when_played))]
+
+
+def evaluate(given: dict[str, str]) -> ExecuteProcess:
+    """`eseg evaluate` on every frame of the bag; the launch ends with it."""
+    if not given["engine"] or given["loop"].lower() == "true":
+        raise ValueError("evaluate:= needs engine:=NAME, which it scores, and a bag that ends: leave loop:=true away")
+    command = [sys.executable, "-m", "eseg_ros.cli", "evaluate", "--engine", str(find_engine(given["engine"]))]
+    command += ["--bag", given["bag"], "--out", given["evaluate"]]
+    for option, argument in (("--topic", "image_topic"), ("--label-topic", "label_topic")):
+        command += [option, given[argument]] if given[argument] else []
+    return ExecuteProcess(cmd=command, output="screen", on_exit=[Shutdown(reason="the bag has been evaluated")])
 
 
 def generate_launch_description() -> LaunchDescription:
     """Arguments, the vehicle's launch file, the player."""
-    arguments = [
-        DeclareLaunchArgument(name, default_value=default, description=text)
-        for name, (default, text) in {**PLAYER_ARGUMENTS, **NODE_ARGUMENTS}.items()
-    ]
-    node = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(SHARE / "launch" / "eseg.launch.py")),
-        launch_arguments={name: LaunchConfiguration(name) for name in NODE_ARGUMENTS}.items(),
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=value, description=text)
+                for name, (value, text) in ARGUMENTS.items()
+            ),
+            # Before the player, which needs the arguments and the shared-memory profile that are set there.
+            IncludeLaunchDescription(PythonLaunchDescriptionSource(str(LAUNCH / "eseg.launch.py"))),
+            OpaqueFunction(function=start_player),
+        ]
     )
-    # In this order: the player needs the shared-memory profile that the vehicle's launch file sets.
-    return LaunchDescription([*arguments, node, OpaqueFunction(function=start_player)])
