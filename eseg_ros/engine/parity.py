@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eseg_ros.models.network import SegmentationNetwork
 
 FRAMES = 4
-AGREEMENT = 0.9999  # share of equal argmax: only near ties may fall otherwise
+AGREEMENT = 0.9999  # share of equal argmax: only near ties may fall otherwise, of a small engine's scores one
 
 Tensor32 = npt.NDArray[np.float32]
 
@@ -99,9 +99,10 @@ def _compare(name: str, found: Tensor32, expected: Tensor32, tolerance: float) -
     if found.shape != expected.shape:
         raise EngineError(f"in {name} the engine gives logits of shape {found.shape}; PyTorch gives {expected.shape}")
     difference = float(np.abs(found - expected).max())
-    agreement = float((found.argmax(1) == expected.argmax(1)).mean())
+    equal = found.argmax(1) == expected.argmax(1)  # (N, h, w)
+    agreement = float(equal.mean())
     # Written so that a NaN fails too.
-    if not (difference <= tolerance and agreement >= AGREEMENT):
+    if not (difference <= tolerance and equal.size - equal.sum() <= max(1, (1 - AGREEMENT) * equal.size)):
         raise EngineError(
             f"in {name} the engine does not compute what PyTorch computes: logits differ by up to {difference:.3g} "
             f"(expected at most {tolerance:.3g}), {agreement:.4%} of the classes agree (expected {AGREEMENT:.2%}). "

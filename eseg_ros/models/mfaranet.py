@@ -36,7 +36,7 @@ class Mfaranet(SegmentationNetwork):
         pruned: trained alike, but inference is the second stage's score alone ("MFARANet-Pruned" in the paper).
     """
 
-    # A warp multiplies what rounds in a flow by the features' slope: 2e-6 with flows below a pixel, 1e-5 with ten.
+    # A warp multiplies what rounds in a flow by the features' slope: 2e-6 with flows up to 5 pixels, 1.4e-5 up to 25.
     rounding = 1e-4
 
     def __init__(self, num_classes: int, *, pruned: bool = False) -> None:

@@ -154,7 +154,6 @@ def test_every_model_becomes_an_engine_of_odd_size_that_equals_pytorch(
     assert (manifest.output.width, manifest.output.height) == (-(-161 // network.stride), -(-97 // network.stride))
     for library in ("openvino", "onnxruntime"):
         assert manifest.parity[library]["max_difference"] <= network.rounding * manifest.parity["largest_logit"]
-        assert manifest.parity[library]["argmax_agreement"] >= 0.9999
 
 
 @pytest.mark.parametrize("name", ["fast_scnn", "mfaranet", "mfaranet_pruned"])
