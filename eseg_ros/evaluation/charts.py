@@ -14,6 +14,7 @@ TIMELINE_POINTS = 1500
 """Longer drives are drawn in this many steps."""
 _WIDTH, _LEFT, _RIGHT = 600.0, 34.0, 6.0
 _HEIGHT = 112.0
+_MOST_BORDERS = 40  # more would hide the line
 
 
 def histogram_svg(values_ms: Sequence[float], bins: int = 36) -> str:
@@ -99,7 +100,7 @@ def timeline_svg(values: Values, borders: Mapping[int, str], scale: tuple[float,
         f'<line class="border" x1="{(x := _LEFT + at * step):.1f}" x2="{x:.1f}" y1="{top}" y2="{base}">'
         f"<title>{html.escape(name)}</title></line>"
         for at, name in borders.items()
-        if at
+        if at and len(borders) <= _MOST_BORDERS
     )
     points = [None if np.isnan(v) else (f"{_LEFT + i * step:.1f}", f"{y_of(v):.1f}") for i, v in enumerate(values)]
     path = ""

@@ -83,12 +83,14 @@ def _add_worker_arguments(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print a table, and write what was asked for; SOME_FAILED if a sequence could not be evaluated."""
     from eseg_ros.engine.manifest import write_atomically
+    from eseg_ros.evaluation.bootstrap import Resampling
     from eseg_ros.evaluation.offline import evaluate, record_scores
     from eseg_ros.evaluation.summary import summary_text
 
     _check(args)
     if args.out is None:
-        summary = evaluate(args.engine, args.data, args.split, args.runtime, args.threads)
+        resampling = Resampling(args.replicates, args.block)
+        summary = evaluate(args.engine, args.data, args.split, args.runtime, args.threads, resampling)
     else:
         summary = _evaluate_run(args)
     print(summary_text(summary))
@@ -115,6 +117,9 @@ def _check(args: argparse.Namespace) -> None:
         ("--reference", args.reference and args.out is None, "--out RUN"),
         ("--masks", args.masks and args.out is None, "--out RUN"),
         ("--frames", args.frames and args.out is None, "--out RUN"),
+        ("--pictures", args.pictures and args.out is None, "--out RUN"),
+        ("--processes", args.processes and args.out is None, "--out RUN"),
+        ("--ray", args.ray is not None and args.out is None, "--out RUN"),
         ("--write-manifest", args.write_manifest and args.data is None, "--data"),
         ("--write-manifest", args.write_manifest and args.reference, "labels, not --reference"),
     ):

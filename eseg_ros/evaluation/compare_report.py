@@ -17,6 +17,7 @@ from eseg_ros.evaluation.page import (
     class_html,
     gallery_html,
     rows_html,
+    thin_out,
     tiles_html,
     viewer_html,
     write_page,
@@ -72,13 +73,18 @@ def _shown_frames(comparison: Comparison) -> tuple[list[ShownFrame], dict[int, i
     names = before.sequences
     first = {name: comparison.first.folder.pictures(name) for name in names}
     second = {name: comparison.second.folder.pictures(name) for name in names}
+    kept = [
+        at
+        for at in range(len(before))
+        if int(before.index[at]) in first[str(before.sequence[at])]
+        and int(comparison.after.index[at]) in second[str(before.sequence[at])]
+    ]
+    shown = set(kept)
     frames: list[ShownFrame] = []
     places: dict[int, int] = {}
-    for at in range(len(before)):
+    for at in thin_out(kept, [at for at in comparison.most_changed() if at in shown]):
         name = str(before.sequence[at])
-        a, b = first[name].get(int(before.index[at])), second[name].get(int(comparison.after.index[at]))
-        if a is None or b is None:
-            continue
+        a, b = first[name][int(before.index[at])], second[name][int(comparison.after.index[at])]
         caption = f"{name}, " if len(names) > 1 else ""
         caption += f"frame {before.index[at]}"
         if not np.isnan(changes[at]):

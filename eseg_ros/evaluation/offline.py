@@ -19,7 +19,14 @@ from eseg_ros.evaluation.summary import summarize
 _PIXELS_ONLY = Measures(boundary=False, temporal=False, confidence=False)
 
 
-def evaluate(engine_path: Path, root: Path, split: str, runtime: str = "auto", threads: int = 0) -> dict[str, Any]:
+def evaluate(
+    engine_path: Path,
+    root: Path,
+    split: str,
+    runtime: str = "auto",
+    threads: int = 0,
+    resampling: Resampling | None = None,
+) -> dict[str, Any]:
     """Score an engine on every frame of `ROOT/SPLIT`, masks at the frames' own resolution; writes nothing.
 
     Args:
@@ -28,6 +35,7 @@ def evaluate(engine_path: Path, root: Path, split: str, runtime: str = "auto", t
         split: e.g. "val".
         runtime: "auto", "openvino", "onnxruntime" or "tensorrt".
         threads: of the inference library, 0 = its own choice.
+        resampling: of the intervals; None: 1000 resamples of single frames.
 
     Returns:
         `summarize`'s, without what costs more than counting pixels; engine, engine_sha256, precision, runtime, device,
@@ -49,7 +57,7 @@ def evaluate(engine_path: Path, root: Path, split: str, runtime: str = "auto", t
         "truth": "labels",
         "data": data_name(root, split),
         "root": str(root),
-        **summarize(record, manifest.classes.names, Resampling()),
+        **summarize(record, manifest.classes.names, resampling or Resampling()),
         "failed": {},
         "command": _command(str(engine_path), str(root), split, header["runtime"]),
     }

@@ -14,6 +14,9 @@ from string import Template
 from eseg_ros.engine.manifest import write_atomically
 from eseg_ros.labels import ClassSet
 
+MOST_SHOWN = 240
+"""Frames with pictures on a page, which makes some ten megabytes."""
+_IMPORTANT = 60
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm", ".mp4": "video/mp4"}
 
 
@@ -81,6 +84,14 @@ def write_page(path: Path, title: str, subtitle: str, sections: Sequence[str], v
         data=json.dumps(data).replace("<", "\\u003c"),  # no "</script>" may stand in a script
     )
     write_atomically(path, page.encode())
+
+
+def thin_out(frames: Sequence[int], important: Sequence[int]) -> list[int]:
+    """At most MOST_SHOWN of some frames, in their order: the first of the important ones, the others spread evenly."""
+    if len(frames) <= MOST_SHOWN:
+        return list(frames)
+    spread = [frames[i * len(frames) // (MOST_SHOWN - _IMPORTANT)] for i in range(MOST_SHOWN - _IMPORTANT)]
+    return sorted({*spread, *important[:_IMPORTANT]})
 
 
 def data_url(path: Path) -> str:

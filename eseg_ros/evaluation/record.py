@@ -92,7 +92,8 @@ class Record:
     @property
     def scored(self) -> npt.NDArray[np.bool_]:
         """(F,) whether the frame has a mask and labelled pixels."""
-        return self.answered & (self.confusion.reshape(len(self), -1).max(axis=1, initial=0) > 0)
+        scored: npt.NDArray[np.bool_] = self.answered & (self.confusion.sum(axis=(1, 2), dtype=np.int64) > 0)
+        return scored
 
     @property
     def sequences(self) -> list[str]:

@@ -20,6 +20,7 @@ from eseg_ros.evaluation.page import (
     interval_text,
     percent,
     rows_html,
+    thin_out,
     tiles_html,
     viewer_html,
     write_page,
@@ -89,16 +90,14 @@ def _shown_frames(
     """The frames with pictures, and where each frame of the record stands among them."""
     steps = bin_of_frame(len(record))
     pictures = {name: run.pictures(name) for name in record.sequences}
-    several = len(pictures) > 1
     begins = {name: int(record.stamp_ns[record.sequence == name][0]) for name in pictures}
+    kept = [at for at in range(len(record)) if int(record.index[at]) in pictures[str(record.sequence[at])]]
     frames: list[ShownFrame] = []
     places: dict[int, int] = {}
-    for at in range(len(record)):
+    for at in thin_out(kept, sorted(kept, key=lambda at: (np.isnan(quality[at]), quality[at]))):
         name, index = str(record.sequence[at]), int(record.index[at])
-        if index not in pictures[name]:
-            continue
         seconds = (int(record.stamp_ns[at]) - begins[name]) / 1e9
-        caption = f"{name}, " if several else ""
+        caption = f"{name}, " if len(pictures) > 1 else ""
         caption += f"frame {index}, {seconds:.1f} s"
         if not np.isnan(quality[at]):
             caption += f", {100 * quality[at]:.1f} %"

@@ -126,8 +126,13 @@ def finish_run(
 
     Returns:
         The contents of summary.json.
+
+    Raises:
+        EsegError: there are no frames at all.
     """
     manifest, record = load_engine(settings.engine).manifest, run.record(names)
+    if not len(record):
+        raise EsegError(f"{', '.join(names)}: there are no frames; is the topic the right one?")
     summary = {
         **_header(manifest, source, settings, record),
         **summarize(record, manifest.classes.names, resampling),

@@ -272,7 +272,7 @@ class _LabelTopic:
 
 
 class _LabelsByStamp:
-    """Label files whose names are stamps: nanoseconds, or seconds and nanoseconds as in 1700000000.500000000."""
+    """Label files whose names are stamps, see `_stamp`."""
 
     def __init__(self, folder: Path) -> None:
         self._paths = {stamp: path for path in sorted(folder.glob("*.png")) if (stamp := _stamp(path.stem)) is not None}
@@ -288,9 +288,11 @@ class _LabelsByStamp:
 
 
 def _stamp(stem: str) -> int | None:
-    """Nanoseconds of a file name; None where it is no stamp."""
-    parts = re.fullmatch(r"(\d+)(?:[._-](\d{1,9}))?", stem)
+    """Nanoseconds of a file name: "1500000000", "1.5" or "1_500000000"; None where it is no stamp."""
+    parts = re.fullmatch(r"(\d+)(?:([._-])(\d{1,9}))?", stem)
     if parts is None:
         return None
-    seconds, fraction = parts.groups()
-    return int(seconds) if fraction is None else int(seconds) * 10**9 + int(fraction.ljust(9, "0"))
+    begin, sign, end = parts.groups()
+    if sign is None:
+        return int(begin)
+    return int(begin) * 10**9 + int(end.ljust(9, "0") if sign == "." else end)

@@ -7,8 +7,11 @@ from pathlib import Path
 import cv2
 import pytest
 
+from eseg_ros.bag.reader import BagReader
 from eseg_ros.evaluation import compare_command
 from eseg_ros.evaluation.compare_command import CONDITION_HOLDS
+from eseg_ros.evaluation.live import MASK_TOPIC
+from eseg_ros.evaluation.run_folder import load_run
 
 from .conftest import LABEL_TOPIC, TOPIC, BagMaker, Evaluate, painted_frame
 
@@ -69,6 +72,24 @@ def test_bags_can_be_scored_by_agreement_with_another_engine(
 
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert (summary["truth"], summary["miou"]) == ("masks of tiny", 1.0)
+
+
+def test_live_replays_the_bag_to_the_node_and_accounts_for_every_frame(
+    evaluate: Evaluate, make_bag: BagMaker, tmp_path: Path
+) -> None:
+    source = ("--bag", make_bag("drive", frames=6), "--topic", TOPIC, "--label-topic", LABEL_TOPIC)
+
+    assert evaluate(*source, "--live", "--masks", "--out", tmp_path / "run") == 0
+
+    run = load_run(tmp_path / "run")
+    assert run.summary["mode"] == "live"
+    assert run.summary["frames_in"] == 6
+    assert run.summary["frames_published"] == run.record.answered.sum() > 0
+    assert run.summary["frames_dropped"] == sum(run.summary["dropped"].values())
+    assert (run.record.latency_ms[run.record.answered] > 0).all()
+    assert run.summary["rate_hz"] == pytest.approx(10)
+    with BagReader(tmp_path / "run/sequences/drive/masks") as masks:
+        assert masks.topic(MASK_TOPIC).count == run.summary["frames_published"]
 
 
 def test_a_failed_bag_is_told_and_the_status_is_not_zero(

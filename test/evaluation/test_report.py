@@ -17,6 +17,7 @@ from eseg_ros.evaluation.bootstrap import Resampling
 from eseg_ros.evaluation.compare import compare_runs
 from eseg_ros.evaluation.compare_report import write_comparison_report
 from eseg_ros.evaluation.evaluator import Settings
+from eseg_ros.evaluation.page import MOST_SHOWN, thin_out
 from eseg_ros.evaluation.record import FrameScore, Record
 from eseg_ros.evaluation.report import EMBEDDED_VIDEO_BYTES, apart, write_run_report
 from eseg_ros.evaluation.run import Source, evaluate_run
@@ -219,3 +220,15 @@ def test_a_browser_compares_two_runs_under_one_slider(comparison: Path, tmp_path
     assert split is not None
     assert float(split[1]) == pytest.approx(25, abs=0.5)
     assert re.findall(r'class="tag">([^<]*)<', elements) == ["A: tiny", "B: tiny"]
+
+
+def test_a_page_shows_the_bad_frames_of_a_thousand_drives_and_some_of_the_others() -> None:
+    frames = list(range(3, 9000, 3))
+
+    shown = thin_out(frames, [6000, 303])
+
+    assert len(shown) <= MOST_SHOWN
+    assert shown == sorted(set(shown) & set(frames))
+    assert {6000, 303} <= set(shown)
+    assert np.diff(shown).max() < 60
+    assert thin_out(frames[:9], []) == frames[:9]

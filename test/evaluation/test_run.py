@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from eseg_ros.bag.reader import BagReader, mono8_pixels
+from eseg_ros.bag.writer import BagWriter
 from eseg_ros.errors import EsegError
 from eseg_ros.evaluation.evaluator import Settings
 from eseg_ros.evaluation.live import MASK_TOPIC
@@ -91,6 +93,27 @@ def test_processes_give_what_one_gives(tiny_engine: Path, bags: list[BagSequence
 
     assert shared["confusion"] == alone["confusion"]
     assert shared["boundary_f"] == alone["boundary_f"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install ray")
+def test_a_ray_cluster_gives_what_one_process_gives(tiny_engine: Path, bags: list[BagSequence], tmp_path: Path) -> None:
+    alone = evaluate_run(bags, SOURCE, Settings(tiny_engine), tmp_path / "alone")
+    spread = Spread(processes=2, ray=True, ray_address="local")
+
+    shared = evaluate_run(bags, SOURCE, Settings(tiny_engine), tmp_path / "shared", spread=spread)
+
+    assert shared["confusion"] == alone["confusion"]
+    assert [sequence["name"] for sequence in shared["sequences"]] == ["day", "dusk", "night"]
+
+
+def test_data_without_frames_are_an_error(tiny_engine: Path, tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "empty") as bag:
+        bag.write_image(LABEL_TOPIC, np.zeros((8, 8), np.uint8), 1, "", "mono8")
+    sequences = bag_sequences([tmp_path / "empty"], LABEL_TOPIC, limit=0)
+
+    with pytest.raises(EsegError, match="empty: there are no frames"):
+        evaluate_run(sequences, SOURCE, Settings(tiny_engine), tmp_path / "run")
 
 
 def test_a_bag_that_is_damaged_stops_none_of_the_others(

@@ -99,7 +99,7 @@ def test_an_image_without_a_label_of_its_stamp_has_none(tmp_path: Path) -> None:
     assert [labeled.label is not None for labeled in sequence.frames()] == [False, True, False]
 
 
-@pytest.mark.parametrize("name", ["100000000", "0.1", "0_100000000", "0-1"])
+@pytest.mark.parametrize("name", ["100000000", "0.1", "0_100000000", "0-100000000"])
 def test_label_files_are_found_by_the_stamp_in_their_name(make_bag: BagMaker, tmp_path: Path, name: str) -> None:
     bag, label = make_bag("drive", labels=False), painted_frame(0)[1]
     (tmp_path / "labels").mkdir()
