@@ -9,12 +9,13 @@ comma := ,
 ROS_EXTRA = $(if $(shell $(BIN)/python -c "import rclpy" 2>/dev/null && echo sourced),,$(comma)jazzy)
 DEMO_ARGS := $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)") $(if $(ENGINE),--engine "$(ENGINE)")
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-gpu lint format clean
 
 help:
 	@echo "make demo                     render a drive, run the node on it, score it: out/demo/report.html"
 	@echo "make demo BAG=... TOPIC=...   the same on your own bag (mcap or sqlite3), without scores"
 	@echo "make test                     lint and all tests"
+	@echo "make test-gpu                 the tests that need an NVIDIA GPU"
 	@echo "make setup                    only make $(VENV), with everything that training and tests need"
 
 setup: $(VENV)/.dev
@@ -24,6 +25,10 @@ demo: $(VENV)/.run
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/.dev
+	$(BIN)/python -c "import pycuda.driver" 2>/dev/null || $(BIN)/python -m pip install --quiet cuda-bindings
+	$(BIN)/python -m pytest test/gpu
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

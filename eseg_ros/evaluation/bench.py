@@ -115,9 +115,9 @@ def bench(
     runtimes = runtimes or _installed_runtimes()
     with TemporaryDirectory(prefix="eseg_bench_") as folder, ExitStack() as stack:
         configurations = [
-            Configuration(fitted, runtime, threads, _frames_file(camera or _input_size(fitted), data, Path(folder)))
+            Configuration(fitted, runtime, threads, _frames_file(camera or input_size(fitted), data, Path(folder)))
             for index, engine in enumerate(tqdm(engines, desc="preparing", unit="engine", leave=False, disable=None))
-            for fitted in _fitted(engine, sizes, Path(folder, str(index)))
+            for fitted in fitted_engines(engine, sizes, Path(folder, str(index)))
             for runtime in runtimes
         ]
         workers = [stack.enter_context(Worker(configuration)) for configuration in configurations]
@@ -125,7 +125,7 @@ def bench(
         results = [worker.description | summarize(blocks[index]) for index, worker in enumerate(workers)]
     return {
         "machine": machine_description(),
-        "load": _rounded(load),
+        "load": rounded(load),
         "versions": {"numpy": np.__version__, "opencv": cv2.__version__},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "repeat": repeat,
@@ -146,13 +146,13 @@ def summarize(blocks: Sequence[Block]) -> dict[str, Any]:
     overhead = (stages["preprocess_ms"] + stages["postprocess_ms"]) / stages["inference_ms"]
     return {
         **{
-            name: {"median": _rounded(np.median(times)), "p95": _rounded(np.percentile(times, 95))}
+            name: {"median": rounded(np.median(times)), "p95": rounded(np.percentile(times, 95))}
             for name, times in stages.items()
         },
-        "overhead": _rounded(np.median(overhead)),
-        "fps_depth1": _rounded(np.median([block.fps_depth1 for block in blocks])),
-        "fps_depth2": _rounded(np.median([block.fps_depth2 for block in blocks])),
-        "depth2_gain": _rounded(np.median([block.fps_depth2 / block.fps_depth1 for block in blocks])),
+        "overhead": rounded(np.median(overhead)),
+        "fps_depth1": rounded(np.median([block.fps_depth1 for block in blocks])),
+        "fps_depth2": rounded(np.median([block.fps_depth2 for block in blocks])),
+        "depth2_gain": rounded(np.median([block.fps_depth2 / block.fps_depth1 for block in blocks])),
     }
 
 
@@ -269,11 +269,11 @@ def _asked(connection: Connection) -> bool:
     return True
 
 
-def _fitted(engine: Path, sizes: Sequence[Size], folder: Path) -> Iterable[Path]:
-    """The engine at each size: itself where it has it, else a new one in `folder`."""
+def fitted_engines(engine: Path, sizes: Sequence[Size], folder: Path) -> Iterable[Path]:
+    """The manifest of the engine at each size: its own where it has it, else that of a new one in `folder`."""
     manifest = load_engine(engine).manifest
-    for size in sizes or (_input_size(engine),):
-        if size == _input_size(engine):
+    for size in sizes or (input_size(engine),):
+        if size == input_size(engine):
             yield engine
         else:
             from eseg_ros.engine.export import resize_engine
@@ -281,7 +281,8 @@ def _fitted(engine: Path, sizes: Sequence[Size], folder: Path) -> Iterable[Path]
             yield resize_engine(engine, f"{manifest.name}_{size[0]}x{size[1]}", folder, size)
 
 
-def _input_size(engine: Path) -> Size:
+def input_size(engine: Path) -> Size:
+    """Of an engine's manifest."""
     spec = load_engine(engine).manifest.input
     return spec.width, spec.height
 
@@ -290,12 +291,15 @@ def _frames_file(size: Size, data: Path | None, folder: Path) -> Path:
     """FRAMES frames of one size, made once, as a .npy file in `folder`."""
     path = folder / f"frames_{size[0]}x{size[1]}.npy"
     if not path.exists():
-        bar = tqdm(_images(size, data), total=FRAMES, desc=f"frames {size[0]}x{size[1]}", unit="frame", disable=None)
+        bar = tqdm(
+            frame_images(size, data), total=FRAMES, desc=f"frames {size[0]}x{size[1]}", unit="frame", disable=None
+        )
         np.save(path, np.stack(list(bar)))
     return path
 
 
-def _images(size: Size, data: Path | None) -> Iterable[Image8]:
+def frame_images(size: Size, data: Path | None) -> Iterable[Image8]:
+    """FRAMES images (H, W, 3) BGR of one size: rendered ones, or those of `data`'s `val` split, resized."""
     if data is None:
         from eseg_ros.rendering.renderer import render_frame
 
@@ -312,5 +316,6 @@ def _installed_runtimes() -> list[str]:
     return installed
 
 
-def _rounded(value: Any) -> float:
+def rounded(value: Any) -> float:
+    """A number for a report."""
     return round(float(value), 4)
