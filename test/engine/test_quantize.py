@@ -18,6 +18,8 @@ from eseg_ros.errors import EngineError
 
 EngineMaker = Callable[..., Path]
 PRECISIONS = ("int8", "fp16")
+ENGINES = Path(__file__).parents[2] / "engines"
+QUANTIZED = sorted(path for precision in PRECISIONS for path in ENGINES.glob(f"*_{precision}.json"))
 
 
 @pytest.fixture(params=PRECISIONS)
@@ -125,6 +127,15 @@ def test_a_part_is_named_by_module_or_by_node(small_engine: Path) -> None:
 def test_a_part_that_is_not_there_is_refused_with_those_that_are(small_engine: Path) -> None:
     with pytest.raises(EngineError, match=r"'hea' is neither .* modules are encoder, head\."):
         nodes_of(onnx.load(load_engine(small_engine).onnx), ["hea"])
+
+
+@pytest.mark.parametrize("path", QUANTIZED, ids=lambda path: path.stem)
+def test_a_shipped_twin_is_of_the_shipped_engine_and_passed_its_verification(path: Path) -> None:
+    manifest = load_engine(path).manifest
+    made_by, verified = manifest.training["quantization"], manifest.parity["camvid/val"]
+    source = load_engine(ENGINES / made_by["source"]).manifest.onnx_sha256
+    assert made_by["source_sha256"] == verified["reference_sha256"] == source, f"{made_by['command']}; eseg verify"
+    assert verified["passed"]
 
 
 def command(*arguments: object) -> int:
