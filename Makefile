@@ -1,6 +1,8 @@
 # Two commands: `make demo` shows what this does, `make test` proves it. Both make .venv first.
 PYTHON ?= python3
 VENV ?= .venv
+# The node's tests run on a second distribution's wheels too.
+KILTED ?= .venv-kilted
 # Any torch from 2.6 on trains; the pin keeps a fresh .venv reproducible.
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
@@ -14,7 +16,7 @@ DEMO_ARGS := $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)") $(if 
 help:
 	@echo "make demo                     render a drive, run the node on it, score it: out/demo/report.html"
 	@echo "make demo BAG=... TOPIC=...   the same on your own bag (mcap or sqlite3), without scores"
-	@echo "make test                     lint and all tests"
+	@echo "make test                     lint and all tests; those of the node on Jazzy's wheels and on Kilted's"
 	@echo "make test-gpu                 the tests that need an NVIDIA GPU"
 	@echo "make setup                    only make $(VENV), with everything that training and tests need"
 
@@ -23,8 +25,13 @@ setup: $(VENV)/.dev
 demo: $(VENV)/.run
 	$(BIN)/eseg demo $(DEMO_ARGS)
 
+# A sourced ROS 2 is what the node is tested on; without one, the wheels of two distributions are.
 test: lint
 	$(BIN)/python -m pytest
+	$(if $(ROS_DISTRO),,$(MAKE) test-kilted)
+
+test-kilted: $(KILTED)/.dev
+	$(KILTED)/bin/python -m pytest test/node test/system
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -c "import pycuda.driver" 2>/dev/null || $(BIN)/python -m pip install --quiet cuda-bindings
@@ -40,7 +47,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) out build install log
+	rm -rf $(VENV) $(KILTED) out build install log
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -55,4 +62,11 @@ $(VENV)/.dev: $(VENV)/.run
 	@echo "installing the trainer and the test tools into $(VENV)"
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --editable ".[cpu,bag,train,test$(ROS_EXTRA)]"
+	@touch $@
+
+$(KILTED)/.dev: setup.py
+	@echo "installing the node with Kilted's wheels into $(KILTED)"
+	$(PYTHON) -m venv $(KILTED)
+	$(KILTED)/bin/python -m pip install --quiet --upgrade pip "setuptools<80" wheel
+	$(KILTED)/bin/python -m pip install --quiet --editable ".[cpu,bag,kilted]" "pytest>=8" "hypothesis>=6" "onnx>=1.16"
 	@touch $@

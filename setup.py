@@ -18,18 +18,16 @@ def files(*patterns: str) -> list[str]:
 
 
 COLCON = ["colcon-common-extensions", "setuptools<80"]  # colcon calls setup.py as older setuptools allow
+ROS_PARTS = (
+    *("rclpy", "rmw-fastrtps-cpp", "ament-index-python", "rosgraph-msgs"),
+    *("sensor-msgs", "std-msgs", "std-srvs", "diagnostic-msgs", "lifecycle-msgs"),
+)
 EXTRAS = {
     "cpu": ["openvino>=2024.4", "onnxruntime>=1.17"],
     "bag": ["rosbags>=0.10"],
     "train": ["torch>=2.6", "lightning>=2.4", "tensorboard>=2.15", "onnx>=1.16", "onnxscript>=0.1"],
     "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.15,<0.18", "mypy>=1.11", "types-PyYAML", "types-tqdm", *COLCON],
-    "jazzy": [
-        f"ros-jazzy-{part}"
-        for part in (
-            *("rclpy", "rmw-fastrtps-cpp", "ament-index-python", "rosgraph-msgs"),
-            *("sensor-msgs", "std-msgs", "std-srvs", "diagnostic-msgs", "lifecycle-msgs"),
-        )
-    ],
+    **{distribution: [f"ros-{distribution}-{part}" for part in ROS_PARTS] for distribution in ("jazzy", "kilted")},
 }
 
 setup(
