@@ -17,12 +17,17 @@ from eseg_ros.errors import EsegError
 JOBS: dict[str, tuple[str, str]] = {
     "demo": ("eseg_ros.evaluation.demo_command", "a drive goes in, masks come out: node, replay, score, report"),
     "bag": ("eseg_ros.bag.command", "create, render or play bags"),
-    "train": ("eseg_ros.training.command", "train a model by a recipe"),
-    "pseudo-label": ("eseg_ros.training.pseudo_label_command", "label frames that have none with a trained network"),
+    "models": ("eseg_ros.models.command", "list the networks, their size and what each is good for"),
     "data check": ("eseg_ros.data.check_command", "read a data set once and name its bad files"),
     "data render": ("eseg_ros.rendering.command", "render street scenes with exact labels"),
+    "train": ("eseg_ros.training.command", "train a model by a recipe"),
+    "pseudo-label": ("eseg_ros.training.pseudo_label_command", "label frames that have none with a trained network"),
     "export": ("eseg_ros.engine.export_command", "make an engine from a checkpoint, or fit one to another size"),
-    "evaluate": ("eseg_ros.evaluation.command", "score an engine on a data set"),
+    "quantize": ("eseg_ros.engine.quantize_command", "make an fp16 or int8 engine from an fp32 one"),
+    "verify": ("eseg_ros.engine.verify_command", "hold an engine against another one on a data set"),
+    "build": ("eseg_ros.engine.build_command", "build TensorRT plans, list and prune them"),
+    "evaluate": ("eseg_ros.evaluation.command", "score an engine on a data set or on bags"),
+    "compare": ("eseg_ros.evaluation.compare_command", "say whether one run is better than another, and where"),
     "bench": ("eseg_ros.evaluation.bench_command", "time engines, stage by stage, side by side"),
 }
 """Command words -> (module, help)."""
