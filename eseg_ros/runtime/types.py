@@ -28,6 +28,7 @@ class Frame:
         step: bytes from one row to the next; 0 for a compressed image.
         stamp_ns: acquisition time, nanoseconds on the camera's clock.
         frame_id: the optical frame that the image was taken in.
+        is_bigendian: byte order of encodings with more than 8 bits a channel.
     """
 
     data: memoryview
@@ -37,6 +38,7 @@ class Frame:
     step: int
     stamp_ns: int
     frame_id: str = ""
+    is_bigendian: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,8 @@ class Worker:
         max_age_ns: frames older than this when they are taken are dropped; 0 = off. May be changed while running.
         now_ns: the clock that ages are measured on, the one that stamps the frames.
         max_pixels: larger frames are rejected, compressed ones by their header. May be changed while running.
+        convert: makes a frame that the runtime cannot decode into one that it can, in the worker's thread; FrameError
+            where that is impossible.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Worker:
         max_age_ns: int = 0,
         now_ns: Callable[[], int] = time.time_ns,
         max_pixels: int = MAX_PIXELS,
+        convert: Callable[[Frame], Frame] = lambda frame: frame,
     ) -> None:
         self.max_age_ns = max_age_ns
         self.max_pixels = max_pixels
@@ -114,6 +117,7 @@ class Worker:
         self._on_failure = on_failure
         self._outputs = outputs
         self._now_ns = now_ns
+        self._convert = convert
         self._cameras = {name: _Camera() for name in cameras}
         self._turn = deque(self._cameras)
         self._flights: deque[_Flight] = deque()
@@ -273,7 +277,7 @@ class Worker:
         wait_ms = _milliseconds_since(letter.arrival_ns)
         try:
             check_size(letter.frame, self.max_pixels)
-            self._pipeline.submit(letter.frame, self._outputs(camera))
+            self._pipeline.submit(self._convert(letter.frame), self._outputs(camera))
         except FrameError as error:
             self._drop(camera, "rejected", letter, error)
         except Exception:

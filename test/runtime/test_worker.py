@@ -178,6 +178,15 @@ def test_a_frame_of_too_many_pixels_is_rejected_before_the_runtime_sees_it(
     assert "megapixels" in str(listener.drops[0][3])
 
 
+def test_a_frame_that_the_runtime_cannot_decode_is_converted_if_somebody_can(
+    held_runtime, make_worker, listener: Listener, frame: Frame
+) -> None:
+    worker = make_worker(held_runtime, "front", convert=lambda given: replace(given, encoding=frame.encoding))
+    worker.offer("front", replace(frame, encoding="bad"))
+    held_runtime.finish()
+    listener.wait(results=1)
+
+
 def test_a_frame_older_than_the_limit_is_dropped(held_runtime, make_worker, listener: Listener, frame: Frame) -> None:
     worker = make_worker(held_runtime, "front", max_age_ns=SECOND, now_ns=lambda: 10 * SECOND)
     worker.offer("front", stamped(frame, 9 * SECOND - 1))
