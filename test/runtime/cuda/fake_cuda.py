@@ -28,11 +28,12 @@ class CannotBuildError(Exception):
 
 
 def toolkit() -> Path:
-    """The CUDA toolkit, for cuda.h."""
+    """The CUDA toolkit, for cuda.h; 13, since signatures and names change with the major version."""
     for folder in (Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")), *Path("/usr/local").glob("cuda-*")):
-        if (folder / "include" / "cuda.h").exists():
+        header = folder / "include" / "cuda.h"
+        if header.exists() and "#define CUDA_VERSION 13" in header.read_text(errors="replace"):
             return folder
-    raise CannotBuildError("cuda.h is in no /usr/local/cuda*; the CUDA toolkit has it, CUDA_HOME says where it is")
+    raise CannotBuildError("there is no cuda.h of CUDA 13; CUDA_HOME says where the toolkit is")
 
 
 def build_libcuda() -> Path:
