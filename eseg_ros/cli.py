@@ -25,6 +25,7 @@ JOBS: dict[str, tuple[str, str]] = {
     "export": ("eseg_ros.engine.export_command", "make an engine from a checkpoint, or fit one to another size"),
     "quantize": ("eseg_ros.engine.quantize_command", "make an fp16 or int8 engine from an fp32 one"),
     "verify": ("eseg_ros.engine.verify_command", "hold an engine against another one on a data set"),
+    "release": ("eseg_ros.engine.release_command", "from a training run to verified engines, in one line"),
     "build": ("eseg_ros.engine.build_command", "build TensorRT plans, list and prune them"),
     "evaluate": ("eseg_ros.evaluation.command", "score an engine on a data set or on bags"),
     "compare": ("eseg_ros.evaluation.compare_command", "say whether one run is better than another, and where"),
