@@ -17,6 +17,9 @@ def files(*patterns: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
 
 
+ON_X86 = 'sys_platform == "linux" and platform_machine == "x86_64"'
+RTX = [f"tensorrt-rtx-cu13-{part}>=1.7; {ON_X86}" for part in ("bindings", "libs")]
+CUDA_BINDINGS = ["cuda-bindings>=12.8"]
 COLCON = ["colcon-common-extensions", "setuptools<80"]  # colcon calls setup.py as older setuptools allow
 ROS_PARTS = (
     *("rclpy", "rmw-fastrtps-cpp", "ament-index-python", "rosgraph-msgs"),
@@ -26,7 +29,13 @@ EXTRAS = {
     "cpu": ["openvino>=2024.4", "onnxruntime>=1.17"],
     "bag": ["rosbags>=0.10"],
     "train": ["torch>=2.6", "lightning>=2.4", "tensorboard>=2.15", "onnx>=1.16", "onnxscript>=0.1"],
-    "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.15,<0.18", "mypy>=1.11", "types-PyYAML", "types-tqdm", *COLCON],
+    "cuda": ["pycuda>=2022.2"],  # built from source: needs the CUDA toolkit
+    "cuda-bindings": CUDA_BINDINGS,  # wheels; either of the two is enough
+    "rtx": RTX,
+    "test": [
+        *("pytest>=8", "hypothesis>=6", "ruff>=0.15,<0.18", "mypy>=1.11", "types-PyYAML", "types-tqdm"),
+        *(*COLCON, *CUDA_BINDINGS, *RTX),
+    ],
     **{distribution: [f"ros-{distribution}-{part}" for part in ROS_PARTS] for distribution in ("jazzy", "kilted")},
 }
 
