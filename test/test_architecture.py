@@ -12,6 +12,9 @@ TRAINING_SIDE = ("torch", "lightning", "eseg_ros.models", "eseg_ros.training")
 RULES = [
     ("runtime/**/*.py", TRAINING_SIDE),
     ("engine/manifest.py", TRAINING_SIDE),
+    ("engine/plan*.py", TRAINING_SIDE),
+    ("engine/build*.py", TRAINING_SIDE),
+    ("data/**/*.py", TRAINING_SIDE),
     ("node/**/*.py", TRAINING_SIDE),
     ("bag/**/*.py", TRAINING_SIDE),
     ("rendering/**/*.py", TRAINING_SIDE),
