@@ -29,7 +29,6 @@ install() {
 }
 install numpy 'numpy>=1.21'
 install cv2 'opencv-python-headless>=4.5.4,<5'
-install yaml 'PyYAML>=5.4'
 install tqdm 'tqdm>=4.57'
 install onnx 'onnx>=1.16'
 install onnxruntime 'onnxruntime>=1.17'

@@ -166,7 +166,6 @@ def add_references(report: dict[str, Any], engines: Sequence[Path], args: argpar
     from eseg_ros.errors import EsegError
     from eseg_ros.evaluation.bench import frame_images, input_size
     from eseg_ros.evaluation.bench_gpu import percentiles
-    from eseg_ros.evaluation.bench_node import time_node
     from eseg_ros.evaluation.trtexec import find_trtexec, plan_of, run_trtexec
 
     program = find_trtexec() if args.network == "tensorrt" else None
@@ -175,7 +174,9 @@ def add_references(report: dict[str, Any], engines: Sequence[Path], args: argpar
             if program is not None:
                 command, times_ms = run_trtexec(program, plan_of(engine))
                 configuration["trtexec"] = percentiles(times_ms) | {"command": shlex.join(command)}
-            if find_spec("rclpy") is not None:
+            if find_spec("rclpy") is not None and find_spec("rosbags") is not None:
+                from eseg_ros.evaluation.bench_node import time_node
+
                 images = list(frame_images(args.camera or input_size(engine), args.data))
                 with TemporaryDirectory(prefix="eseg_bench_node_") as folder:
                     configuration["node"] = time_node(engine, args.network, images, Path(folder))

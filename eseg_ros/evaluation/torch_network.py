@@ -69,14 +69,15 @@ class TorchNetwork:
         with _as_device_errors():
             self._device = torch.device("cuda", torch.cuda.current_device())  # that of the driver's context
             self._pool = torch.cuda.MemPool()
-            torch.backends.cudnn.benchmark = True  # the fastest of cuDNN's algorithms, found by the first inference
             self._network = self._converted(self._device)
             torch.cuda.synchronize(self._device)
 
     def bind(self, input_address: int, output_address: int) -> None:
         """See `DeviceNetwork.bind`."""
-        self._input = self._tensor_at(input_address, input_shape(self.manifest))
-        self._output = self._tensor_at(output_address, output_shape(self.manifest))
+        with _as_device_errors():
+            self._input = self._tensor_at(input_address, input_shape(self.manifest))
+            self._output = self._tensor_at(output_address, output_shape(self.manifest))
+            self._choose_algorithms()
 
     def enqueue(self, stream: int) -> None:
         """See `DeviceNetwork.enqueue`."""
@@ -104,6 +105,13 @@ class TorchNetwork:
             with suppress(RuntimeError):  # after a lost device there is nothing to return
                 torch.cuda.empty_cache()
 
+    def _choose_algorithms(self) -> None:
+        """Have cuDNN time its algorithms, now and outside the pool, which would keep the workspaces of them all."""
+        torch.backends.cudnn.benchmark = True
+        self.infer()
+        torch.cuda.synchronize(self._device)
+        torch.cuda.empty_cache()
+
     def _converted(self, device: torch.device) -> SegmentationNetwork:
         network = copy.deepcopy(self._source).eval().to(device, torch.float16)
         for weight in network.parameters():
@@ -114,8 +122,7 @@ class TorchNetwork:
     def _tensor_at(self, address: int, shape: tuple[int, ...]) -> Tensor:
         """A view of device memory; https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html."""
         interface = {"shape": shape, "typestr": "<f2", "data": (address, False), "version": 3}
-        with _as_device_errors():
-            return torch.as_tensor(SimpleNamespace(__cuda_array_interface__=interface), device=self._device)
+        return torch.as_tensor(SimpleNamespace(__cuda_array_interface__=interface), device=self._device)
 
 
 def engine_network(engine: Engine, size: Size | None = None) -> TorchNetwork:

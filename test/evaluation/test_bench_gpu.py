@@ -184,6 +184,9 @@ class TorchOnTheHost(TorchNetwork):
         self.driver = driver
         self._network = self._converted(torch.device("cpu"))
 
+    def _choose_algorithms(self) -> None:
+        """There is no choice."""
+
     def _tensor_at(self, address: int, shape: tuple[int, ...]) -> torch.Tensor:
         values = self.driver.view(address, 2 * int(np.prod(shape))).view(np.float16)
         return torch.from_numpy(values.reshape(shape))
