@@ -161,7 +161,8 @@ def _source(args: argparse.Namespace) -> tuple[list[FrameSequence], Source]:
     ]
     truth = "labels" if args.label_topic or args.labels else None
     data = sequences[0].name if len(sequences) == 1 else f"{len(sequences)} bags"
-    return sequences, Source(data, truth, {"topic": args.topic, "label_topic": args.label_topic, **limits})
+    labels = {"label_topic": args.label_topic, "labels": args.labels and str(args.labels)}
+    return sequences, Source(data, truth, {"topic": args.topic, **labels, **limits})
 
 
 def _settings(args: argparse.Namespace) -> Settings:

@@ -153,7 +153,7 @@ def run_live(
     Raises:
         LiveError: the node died, did not become active, or did not end cleanly.
     """
-    environment = _environment()
+    environment = ros_environment()
     camera = {"image_topic": topic, "transport": "compressed" if compressed else "raw"}
     node_parameters = {
         "engine": str(engine.resolve()),
@@ -164,7 +164,7 @@ def run_live(
         **(parameters or {}),
     }
     limit = [] if frames is None else ["--frames", str(frames)]
-    with _running_node(node_parameters, folder, environment) as node:
+    with running_node(node_parameters, folder, environment) as node:
         command = [sys.executable, "-m", "eseg_ros.node.recorder", str(bag), "--topic", topic, "--rate", str(rate)]
         command += ["--mask-topic", MASK_TOPIC, "--masks", str(folder / MASK_BAG)]
         command += ["--record", str(folder / RECORD_FILE), *limit]
@@ -172,7 +172,7 @@ def run_live(
         try:
             status = _wait(recorder, node, folder)
         finally:
-            _stop(recorder)
+            stop_process(recorder)
         if status != 0:
             raise LiveError(f"the replay ended with status {status}, see above. {_last_lines(folder)}")
     replay = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
@@ -186,7 +186,7 @@ def run_live(
 
 
 @contextmanager
-def _running_node(
+def running_node(
     parameters: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The node in its own process; asked to end by SIGTERM, which it must do with status 0."""
@@ -198,9 +198,9 @@ def _running_node(
         try:
             yield node
         except BaseException:
-            _stop(node)
+            stop_process(node)
             raise
-        status = _stop(node)
+        status = stop_process(node)
     if status != 0:
         raise LiveError(f"the node ended with status {status} on SIGTERM, expected 0. {_last_lines(folder)}")
 
@@ -215,7 +215,7 @@ def _wait(recorder: subprocess.Popen[bytes], node: subprocess.Popen[bytes], fold
                 raise LiveError(f"the node died with status {node.returncode}. {_last_lines(folder)}") from None
 
 
-def _stop(process: subprocess.Popen[bytes]) -> int:
+def stop_process(process: subprocess.Popen[bytes]) -> int:
     """End a process by SIGTERM, and by SIGKILL if that does not help; returns its exit status."""
     if process.poll() is None:
         process.terminate()
@@ -226,7 +226,7 @@ def _stop(process: subprocess.Popen[bytes]) -> int:
         return process.wait()
 
 
-def _environment() -> dict[str, str]:
+def ros_environment() -> dict[str, str]:
     """This process's environment with a ROS domain of its own on this machine and large images in shared memory."""
     profile = str(share_folder() / "config" / "fastdds.xml")
     return {

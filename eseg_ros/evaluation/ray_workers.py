@@ -42,7 +42,7 @@ class RayPool:
         self._ray: Any = ray
         try:
             ray.init(address=self._address, log_to_driver=False, include_dashboard=None if self._address else False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray has many, some of them bare
             raise EsegError(
                 f"no Ray cluster at {self._address or 'this machine'} ({error}); start one: ray start --head"
             ) from error

@@ -28,6 +28,8 @@ from eseg_ros.evaluation.workers import ProcessPool, Work, WorkerLostError, do_a
 
 PICTURES = 120
 """Frames of a run that are kept as pictures, besides the worst."""
+GPU_RUNTIMES = ("tensorrt", "rtx")
+"""Runtimes of which a worker on a cluster takes a GPU."""
 _LEAST_PICTURES = 4
 """Frames of a sequence that are kept as pictures, however many sequences there are."""
 
@@ -158,13 +160,14 @@ def _do_all(
             yield from ((sequence, work(sequence)) for sequence in todo)
         return
     most = min(spread.processes or len(todo), len(todo))
-    gpus = 1 if settings.runtime == "tensorrt" else 0
-    with RayPool(factory, spread.ray_address, most, gpus) if spread.ray else ProcessPool(factory, most) as pool:
-        bar = tqdm(total=len(todo), desc=f"{pool.size} workers", unit="sequence")
+    gpus = int(settings.runtime in GPU_RUNTIMES)
+    with (
+        RayPool(factory, spread.ray_address, most, gpus) if spread.ray else ProcessPool(factory, most) as pool,
+        tqdm(total=len(todo), desc=f"{pool.size} workers", unit="sequence") as bar,
+    ):
         for sequence, result in do_all(todo, pool):
             bar.update()
             yield sequence, f"its workers died: {result}" if isinstance(result, WorkerLostError) else result
-        bar.close()
 
 
 @contextmanager

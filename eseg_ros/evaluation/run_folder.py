@@ -109,7 +109,7 @@ def open_run(path: Path, request: Mapping[str, Any], sequences: Sequence[FrameSe
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunError(f"another eseg evaluate works in {path}; wait for it or choose another --out") from error
-        run = RunFolder(path)
+        run = RunFolder(path.resolve())  # workers may begin elsewhere
         if (path / RUN_FILE).exists():
             _expect_same(path, request, sizes)
         for rest in (path / "sequences").glob(".*"):  # of workers that failed or died

@@ -157,7 +157,7 @@ def folder_sequences(root: Path, split: str, *, labeled: bool = True, limit: int
     Raises:
         DatasetError: there are no frames, or a label is missing.
     """
-    samples = list(islice(list_samples(root, split, labeled=labeled), limit))
+    samples = list(islice(list_samples(root.resolve(), split, labeled=labeled), limit))
     groups = [(name, tuple(group)) for name, group in groupby(samples, lambda sample: _stem(sample.name))]
     names = [name for name, _ in groups]
     if len(names) > len(samples) / 2 or len(set(names)) < len(names) or "" in names:
@@ -191,6 +191,7 @@ def bag_sequences(
         raise BagError(
             f"no folder of labels at {label_folder}; expected PNG files named by stamp, e.g. 1700000000.5.png"
         )
+    label_folder = label_folder and label_folder.resolve()
     found: dict[Path, str] = {}
     for root in paths:
         for path in find_bags(root):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +54,32 @@ def make_bag(tmp_path: Path) -> BagMaker:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """A Ray cluster of one node with two CPUs on this machine, whose workers can import this folder's modules."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed: pip install ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        cluster = _started(cluster_utils)
+    yield cluster.address
+    cluster.shutdown()
+
+
+def _started(cluster_utils: Any) -> Any:
+    """Ray gives its daemons 30 s to start, which a busy machine can miss."""
+    for attempts_left in (2, 1, 0):
+        cluster = cluster_utils.Cluster()
+        try:
+            cluster.add_node(num_cpus=2, include_dashboard=False)
+        except Exception:
+            cluster.shutdown()
+            if not attempts_left:
+                raise
+        else:
+            return cluster
 
 
 @pytest.fixture

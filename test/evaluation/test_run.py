@@ -97,9 +97,11 @@ def test_processes_give_what_one_gives(tiny_engine: Path, bags: list[BagSequence
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install ray")
-def test_a_ray_cluster_gives_what_one_process_gives(tiny_engine: Path, bags: list[BagSequence], tmp_path: Path) -> None:
+def test_a_ray_cluster_gives_what_one_process_gives(
+    tiny_engine: Path, bags: list[BagSequence], tmp_path: Path, ray_address: str
+) -> None:
     alone = evaluate_run(bags, SOURCE, Settings(tiny_engine), tmp_path / "alone")
-    spread = Spread(processes=2, ray=True, ray_address="local")
+    spread = Spread(processes=2, ray=True, ray_address=ray_address)
 
     shared = evaluate_run(bags, SOURCE, Settings(tiny_engine), tmp_path / "shared", spread=spread)
 

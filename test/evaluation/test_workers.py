@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -24,9 +24,7 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 @pytest.fixture
 def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    here = str(Path(__file__).parent)
-    monkeypatch.syspath_prepend(here)
-    monkeypatch.setenv("PYTHONPATH", here, prepend=os.pathsep)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     return partial(importlib.import_module("crashing_worker").working, tmp_path)
 
 
@@ -35,7 +33,8 @@ def make_pool(request: pytest.FixtureRequest, factory: Any) -> Iterator[MakePool
     if request.param == "processes":
         yield lambda size: ProcessPool(factory, size)
     else:
-        yield lambda size: RayPool(factory, "local", size)
+        address = request.getfixturevalue("ray_address")
+        yield lambda size: RayPool(factory, address, size)
 
 
 def tries(folder: Path, name: str) -> int:
@@ -75,10 +74,8 @@ def test_processes_end_with_their_pool(factory: Any) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
 
 
-@needs_ray
-def test_a_cluster_that_is_not_there_is_an_error_with_the_command(factory: Any) -> None:
-    with (
-        pytest.raises(EsegError, match=r"no Ray cluster at 127\.0\.0\.1:1 .*ray start --head"),
-        RayPool(factory, "127.0.0.1:1", 1),
-    ):
+def test_without_ray_the_way_to_get_it_is_said(factory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    with pytest.raises(EsegError, match="not installed: pip install ray"), RayPool(factory, None, 1):
         pass
