@@ -114,6 +114,15 @@ NODE_DECLARATIONS = (
         change="live",
     ),
     Declaration(
+        "max_megapixels",
+        64.0,
+        "Larger images are rejected before anything is allocated for them, compressed ones by their header.",
+        "megapixels",
+        minimum=0.01,
+        maximum=1000.0,
+        change="live",
+    ),
+    Declaration(
         "overlay_alpha",
         0.5,
         "Weight of the colors in the overlay: 0 is the camera image, 1 the colors alone.",

@@ -35,6 +35,7 @@ def frame_from_image(message: Image) -> Frame:
         step=message.step,
         stamp_ns=stamp_to_ns(message.header.stamp),
         frame_id=message.header.frame_id,
+        is_bigendian=bool(message.is_bigendian),
     )
 
 

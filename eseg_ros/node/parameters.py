@@ -61,6 +61,7 @@ class LiveParameters:
 
     lazy: bool = True
     max_age_ms: float = 0.0
+    max_megapixels: float = 64.0
     overlay_alpha: float = 0.5
     confidence_threshold: float = 0.0
     jpeg_quality: int = 90

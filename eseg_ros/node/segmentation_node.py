@@ -15,6 +15,7 @@ from eseg_ros.engine.manifest import load_engine
 from eseg_ros.errors import EsegError
 from eseg_ros.labels import Relabeling, relabeling
 from eseg_ros.node.camera import Camera
+from eseg_ros.node.cv_bridge_codec import find_converter
 from eseg_ros.node.labels import LabelPublishers
 from eseg_ros.node.parameters import NodeParameters, ParameterError, Parameters
 from eseg_ros.node.reporter import Reporter
@@ -173,6 +174,7 @@ class SegmentationNode(LifecycleNode):
             on_failure=lambda error: self._on_failure(worker, error),
             outputs=self._outputs,
             now_ns=self._now_ns,
+            convert=find_converter(),
         )
         worker.start()
         next_report_s = time.monotonic()
@@ -218,6 +220,7 @@ class SegmentationNode(LifecycleNode):
             camera.dropped_ahead += 1
             return
         self._worker.max_age_ns = max_age_ns
+        self._worker.max_pixels = int(live.max_megapixels * 1e6)
         self._worker.offer(camera.name, frame)
 
     def _is_ahead(self, frame: Frame, lead_ns: int) -> bool:

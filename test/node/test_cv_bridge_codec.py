@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from sensor_msgs.msg import Image
 
 from eseg_ros.errors import UnsupportedEncodingError
 from eseg_ros.node.cv_bridge_codec import find_converter
 from eseg_ros.runtime.image import SUPPORTED_ENCODINGS, decode
 from eseg_ros.runtime.types import Frame, Image8
+
+if TYPE_CHECKING:
+    from conftest import Rig
 
 WIDTH, HEIGHT, PADDING = 5, 3, 6
 
@@ -95,3 +99,13 @@ def test_a_cv_bridge_built_for_another_numpy_is_left_aside_with_a_word(
 
     assert find_converter()(frame) is frame
     assert "_ARRAY_API not found" in caplog.text
+
+
+def test_the_node_takes_what_only_cv_bridge_knows(rig: Rig, cv_bridge: ModuleType) -> None:
+    rig.start()
+    message = Image(width=4, height=2, step=8, encoding="mono16")
+    message.data.frombytes(bytes(16))
+
+    mask = rig.exchange(rig.camera(), message, rig.ros.listen(Image, "/segmentation/front/mask"))
+
+    assert (mask.width, mask.height) == (4, 2)

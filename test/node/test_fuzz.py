@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 
 from eseg_ros.engine.manifest import load_engine
@@ -234,3 +235,15 @@ def test_the_node_outlives_any_messages_and_accounts_for_each(
     assert (node.state, rig.value("camera front", "failed")) == ("active", "0")
     masks.clear()
     rig.exchange(camera, good_image() if transport == "raw" else good_file(), masks)
+
+
+def test_larger_images_than_the_parameter_allows_are_refused_until_it_is_raised(rig: Rig) -> None:
+    node = rig.start(max_megapixels=0.01)
+    camera = rig.camera()
+    camera.publish(rig.ros.image(np.zeros((200, 200, 3), np.uint8)))
+    rig.ros.until(lambda: "200x200 pixels" in (rig.value("camera front", "last rejection") or ""))
+
+    node.set_parameters([Parameter("max_megapixels", value=0.04)])
+
+    masks = rig.ros.listen(Image, "/segmentation/front/mask")
+    rig.exchange(camera, rig.ros.image(np.zeros((200, 200, 3), np.uint8)), masks)
