@@ -215,7 +215,7 @@ def _wait(recorder: subprocess.Popen[bytes], node: subprocess.Popen[bytes], fold
                 raise LiveError(f"the node died with status {node.returncode}. {_last_lines(folder)}") from None
 
 
-def stop_process(process: subprocess.Popen[bytes]) -> int:
+def stop_process(process: subprocess.Popen[Any]) -> int:
     """End a process by SIGTERM, and by SIGKILL if that does not help; returns its exit status."""
     if process.poll() is None:
         process.terminate()

@@ -210,7 +210,7 @@ def _file_size(frame: Frame) -> tuple[int, int]:
 
 
 def _png_size(data: memoryview) -> tuple[int, int] | None:
-    if data[12:16] != b"IHDR" or len(data) < _PNG_SIZE.stop:
+    if bytes(data[12:16]) != b"IHDR" or len(data) < _PNG_SIZE.stop:
         return None
     size = data[_PNG_SIZE]
     return int.from_bytes(size[:4], "big"), int.from_bytes(size[4:], "big")

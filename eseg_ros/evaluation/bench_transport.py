@@ -1,0 +1,321 @@
+"""`eseg bench --node`: what the node costs around its engine, beside the least and beside the usual.
+
+A camera process publishes images at a steady rate, a listener process takes the masks, and between them stands one of
+
+- echo: receives the image and publishes an empty mask of its size, which is the least that any node can take;
+- node: the segmentation node, with the shipped shared-memory profile as the camera and the echo have it;
+- naive: the node as it is usually written, with default settings (`eseg_ros.node.benchmark.naive`).
+
+They take turns, round after round, so that whatever else the machine does hits all alike. The inference library has one
+thread, so that its time is its CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from eseg_ros.arguments import image_size, positive_float, positive_int
+from eseg_ros.errors import EsegError
+from eseg_ros.evaluation.bench import Size, frame_images, rounded
+from eseg_ros.evaluation.live import CAMERA, MASK_TOPIC, ros_environment, running_node
+from eseg_ros.evaluation.machine import machine_description
+from eseg_ros.evaluation.processes import cpu_seconds, running, until_said
+from eseg_ros.node.benchmark import DONE, MEASURING
+from eseg_ros.share import find_engine
+
+IMAGE_TOPIC = "/bench/image"
+CONTESTANTS = ("echo", "node", "naive")
+THREADS = 1
+WARM_UP_S = 2.0
+SETTLE_S = 1.5
+"""After the last image: longer than a mask and the report after it take to arrive."""
+
+LIMITS = {"outside": 1.3, "latency_gain": 2.0, "cpu_gain": 3.0}
+"""Outside the runtime at most this times the echo's; at least so many times better than the naive node."""
+
+_RUNTIME_STAGES = ("preprocess", "inference", "postprocess")
+_PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+class TransportError(EsegError):
+    """Nothing can be said of a contestant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What every contestant gets.
+
+    Attributes:
+        engine: manifest.
+        images: .npy file of (N, H, W, 3) uint8 BGR.
+        rate_hz: images a second.
+        round_s: seconds of a round, after the warm-up.
+    """
+
+    engine: Path
+    images: Path
+    rate_hz: float
+    round_s: float
+
+
+@dataclass(slots=True)
+class Measured:
+    """A contestant's rounds, one after the other.
+
+    Attributes:
+        published: images after the warm-up.
+        latencies_ms: from the publication of an image to the arrival of its mask; one for each mask that came.
+        cpu_s: CPU time of the contestant's process meanwhile.
+        runtime_ms: median of decoding, preprocessing, inference and postprocessing together, a round each.
+        inference_ms: median of the engine alone, a round each.
+        lost: images and masks lost between the processes; of naive, whose queues drop as well, images without a mask.
+    """
+
+    published: int = 0
+    latencies_ms: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+    runtime_ms: list[float] = field(default_factory=list)
+    inference_ms: list[float] = field(default_factory=list)
+    lost: int = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--engine", default="eseg_lite_s_street", help="name or path; default: %(default)s")
+    parser.add_argument("--camera", type=image_size, default=(2048, 1024), metavar="WxH", help="default: 2048x1024")
+    parser.add_argument("--rate", type=positive_float, default=30.0, metavar="HZ", help="default: 30")
+    parser.add_argument("--seconds", type=positive_float, default=60.0, help="of each contestant; default: 60")
+    parser.add_argument("--rounds", type=positive_int, default=3, help="in which they take turns; default: 3")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all numbers there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print a table, and write what was asked for; 1 if a limit is not held."""
+    from eseg_ros.engine.manifest import write_atomically
+
+    report = bench_transport(find_engine(args.engine), args.camera, args.rate, args.seconds, args.rounds)
+    report["command"] = shlex.join(["eseg", *sys.argv[1:]])
+    print(transport_table(report))
+    if args.json:
+        write_atomically(args.json, (json.dumps(report, indent=2) + "\n").encode())
+        print(f"numbers: {args.json}")
+    return 0 if all(limit["held"] for limit in report["limits"].values()) else 1
+
+
+def bench_transport(
+    engine: Path, camera: Size = (2048, 1024), rate_hz: float = 30.0, seconds: float = 60.0, rounds: int = 3
+) -> dict[str, Any]:
+    """Measure all contestants.
+
+    Args:
+        engine: manifest; node and naive run it with OpenVINO.
+        camera: (width, height) of the images, pixels.
+        rate_hz: images a second.
+        seconds: of each contestant, all rounds together.
+        rounds: in which they take turns.
+
+    Returns:
+        machine, load (processes that wanted a core before the start), date, the arguments, contestants: name -> see
+        `summarize`; limits: name -> {"value", "limit", "held"}, see `judge`.
+
+    Raises:
+        EsegError: a process failed, or nobody answered.
+    """
+    load_average = os.getloadavg()[0]
+    measured = {name: Measured() for name in CONTESTANTS}
+    with TemporaryDirectory(prefix="eseg_bench_node_") as folder:
+        images = Path(folder) / "images.npy"
+        np.save(images, np.stack(list(frame_images(camera, None))))
+        load = Load(engine.resolve(), images, rate_hz, seconds / rounds)
+        turns = [(turn, name) for turn in range(rounds) for name in CONTESTANTS]
+        for turn, name in (bar := tqdm(turns, unit="round")):
+            bar.set_description(name)
+            workplace = Path(folder) / f"{name}_{turn}"
+            workplace.mkdir()
+            measure(name, load, workplace, measured[name])
+    contestants = {name: summarize(measured[name]) for name in CONTESTANTS}
+    return {
+        "machine": machine_description(),
+        "load": rounded(load_average),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "engine": engine.stem,
+        "camera": f"{camera[0]}x{camera[1]} bgr8",
+        "rate_hz": rate_hz,
+        "seconds": seconds,
+        "rounds": rounds,
+        "contestants": contestants,
+        "limits": judge(contestants),
+    }
+
+
+def measure(name: str, load: Load, folder: Path, measured: Measured) -> None:
+    """Add one round of one contestant.
+
+    Raises:
+        EsegError: a process failed.
+    """
+    shipped = name != "naive"
+    environment = ros_environment()
+    if not shipped:
+        environment = {key: value for key, value in environment.items() if key not in _PROFILES}
+    count, warm_up = round(load.round_s * load.rate_hz), round(WARM_UP_S * load.rate_hz)
+    camera = [str(load.images), "--topic", IMAGE_TOPIC, "--answers", MASK_TOPIC, "--rate", str(load.rate_hz)]
+    camera += ["--count", str(count), "--warm-up", str(warm_up), "--record", str(folder / "camera.json")]
+    listener = [MASK_TOPIC, "--record", str(folder / "listener.json")]
+    with ExitStack() as stack:
+        contestant = stack.enter_context(_contestant(name, load, folder, environment))
+        stack.enter_context(_benchmark("listener", listener, folder, environment))
+        reliable = [] if shipped else ["--reliable"]
+        publisher = stack.enter_context(_benchmark("camera", [*camera, *reliable], folder, environment))
+        until_said(publisher, MEASURING, folder / "benchmark.camera.log")
+        before_s = cpu_seconds(contestant.pid)
+        until_said(publisher, DONE, folder / "benchmark.camera.log")
+        measured.cpu_s += cpu_seconds(contestant.pid) - before_s
+        publisher.wait()
+        time.sleep(SETTLE_S)
+    sent, heard = _read(folder / "camera.json"), _read(folder / "listener.json")
+    arrivals = dict(heard["received"])
+    latencies_ms = [(arrivals[stamp] - at) / 1e6 for stamp, at in sent["published"] if stamp in arrivals]
+    measured.published += len(sent["published"])
+    measured.latencies_ms += latencies_ms
+    if name == "node":
+        values = heard["diagnostics"][f"segmentation: camera {CAMERA}"]
+        stages_ms = [float(values[f"{stage} p50 (ms)"]) for stage in _RUNTIME_STAGES]
+        measured.runtime_ms.append(sum(stages_ms))
+        measured.inference_ms.append(stages_ms[_RUNTIME_STAGES.index("inference")])
+        sent_in_all = sent["warm_up"] + len(sent["published"])
+        measured.lost += sent_in_all - int(values["received"]) + int(values["published"]) - len(arrivals)
+    elif name == "echo":
+        measured.lost += sent["warm_up"] + len(sent["published"]) - len(arrivals)
+    else:
+        measured.lost += len(sent["published"]) - len(latencies_ms)
+        measured.inference_ms.append(float(np.median(_read(folder / "naive.json")["inference_ms"])))
+
+
+def summarize(measured: Measured) -> dict[str, Any]:
+    """A contestant's numbers.
+
+    Returns:
+        published, answered: images and masks; lost: see `Measured`; latency_ms: p50, p95, p99 from an image's
+        publication to its mask's arrival; runtime_ms, inference_ms: medians, None where there is no such; outside_ms:
+        latency p50 without the runtime; cpu_ms: CPU time for each mask without the inference's.
+
+    Raises:
+        TransportError: no mask came.
+    """
+    answered = len(measured.latencies_ms)
+    if not answered:
+        raise TransportError(f"none of {measured.published} images was answered")
+    latency = {f"p{percent}": rounded(np.percentile(measured.latencies_ms, percent)) for percent in (50, 95, 99)}
+    runtime_ms = rounded(np.median(measured.runtime_ms)) if measured.runtime_ms else None
+    inference_ms = rounded(np.median(measured.inference_ms)) if measured.inference_ms else None
+    return {
+        "published": measured.published,
+        "answered": answered,
+        "lost": measured.lost,
+        "latency_ms": latency,
+        "runtime_ms": runtime_ms,
+        "inference_ms": inference_ms,
+        "outside_ms": rounded(latency["p50"] - (runtime_ms or 0.0)),
+        "cpu_ms": rounded(measured.cpu_s * 1e3 / answered - (inference_ms or 0.0)),
+    }
+
+
+def judge(contestants: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What was promised of the node, by what was measured: {"value", "limit", "held"} each.
+
+    lost: images and masks that the transport lost; outside: time outside the runtime as a multiple of the echo's;
+    latency_gain and cpu_gain: how many times the naive node's p50 latency and its CPU time outside the inference are
+    the node's.
+    """
+    echo, node, naive = (contestants[name] for name in CONTESTANTS)
+    values = {
+        "outside": node["outside_ms"] / echo["outside_ms"],
+        "latency_gain": naive["latency_ms"]["p50"] / node["latency_ms"]["p50"],
+        "cpu_gain": naive["cpu_ms"] / node["cpu_ms"],
+    }
+    verdicts = {
+        name: {
+            "value": rounded(value),
+            "limit": LIMITS[name],
+            "held": bool(value <= LIMITS[name] if name == "outside" else value >= LIMITS[name]),
+        }
+        for name, value in values.items()
+    }
+    return {"lost": {"value": node["lost"], "limit": 0, "held": node["lost"] == 0}, **verdicts}
+
+
+def transport_table(report: Mapping[str, Any]) -> str:
+    """A report as text."""
+    from eseg_ros.evaluation.bench_command import aligned_columns
+
+    rows = [("", "images", "masks", "lost", "p50", "p95", "p99", "runtime", "outside", "CPU")]
+    for name, numbers in report["contestants"].items():
+        latency = [f"{numbers['latency_ms'][key]:.1f}" for key in ("p50", "p95", "p99")]
+        counts = [str(numbers[key]) for key in ("published", "answered", "lost")]
+        runtime = "-" if numbers["runtime_ms"] is None else f"{numbers['runtime_ms']:.1f}"
+        rows.append((name, *counts, *latency, runtime, f"{numbers['outside_ms']:.1f}", f"{numbers['cpu_ms']:.1f}"))
+    limits = [
+        f"{name}: {limit['value']:g}, {'at least' if name.endswith('gain') else 'at most'} {limit['limit']:g}"
+        f"{'' if limit['held'] else ' !'}"
+        for name, limit in report["limits"].items()
+    ]
+    return "\n".join(
+        [
+            f"{report['machine']}; load before {report['load']:.1f}",
+            f"{report['engine']}, {report['camera']}, {report['rate_hz']:g} Hz, {report['seconds']:g} s each",
+            *aligned_columns(rows),
+            "p50 to p99: ms from an image's publication to its mask's arrival; runtime: ms of decoding, preprocessing,",
+            "inference, postprocessing; outside: p50 without it; CPU: ms a mask of the process, without the inference",
+            "; ".join(limits),
+        ]
+    )
+
+
+@contextmanager
+def _contestant(name: str, load: Load, folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[Any]]:
+    topics = [IMAGE_TOPIC, MASK_TOPIC]
+    if name == "echo":
+        with _benchmark("echo", topics, folder, environment) as process:
+            yield process
+    elif name == "naive":
+        record = ["--threads", str(THREADS), "--record", str(folder / "naive.json")]
+        with _benchmark("naive", [str(load.engine), *topics, *record], folder, environment) as process:
+            yield process
+    else:
+        parameters = {
+            "engine": str(load.engine),
+            "runtime": "openvino",
+            "threads": THREADS,
+            "camera_names": [CAMERA],
+            "cameras": {CAMERA: {"image_topic": IMAGE_TOPIC}},
+            "diagnostics_period_s": 0.5,
+        }
+        with running_node(parameters, folder, environment) as process:
+            yield process
+
+
+def _benchmark(
+    name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    return running(f"benchmark.{name}", arguments, folder, environment)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
