@@ -62,6 +62,8 @@ $(VENV)/.dev: $(VENV)/.run
 	@echo "installing the trainer and the test tools into $(VENV)"
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --editable ".[cpu,bag,train,test$(ROS_EXTRA)]"
+	@# Its scorer checks ours. By itself it would bring an outdated "typing" along.
+	$(BIN)/python -m pip install --quiet --no-deps cityscapesscripts pyquaternion
 	@touch $@
 
 $(KILTED)/.dev: setup.py

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from eseg_ros.data.reading import Image
 from eseg_ros.engine.export import rebuild_network
@@ -88,7 +89,8 @@ def load_teacher(path: Path) -> Teacher:
             spec.std,
         )
         size = (spec.height, spec.width)
-    form = form.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    form = form.eval().requires_grad_(False)
+    convert_conv2d_weight_memory_format(form, torch.channels_last)
     return Teacher(
         form, classes, (int(size[0]), int(size[1])), *(255 * torch.tensor(v).view(3, 1, 1) for v in (mean, std))
     )
