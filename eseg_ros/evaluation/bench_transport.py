@@ -3,11 +3,13 @@
 A camera process publishes images at a steady rate, a listener process takes the masks, and between them stands one of
 
 - echo: receives the image and publishes an empty mask of its size, which is the least that any node can take;
-- node: the segmentation node, with the shipped shared-memory profile as the camera and the echo have it;
-- naive: the node as it is usually written, with default settings (`eseg_ros.node.benchmark.naive`).
+- light: the segmentation node with the engine fitted to a small input, on flat images: next to nothing to compute, so
+  that what the node itself takes is not hidden by frames that wait for the engine;
+- node: the segmentation node with the engine as it is; camera, echo and nodes have the shipped shared-memory profile;
+- naive: the node as it is usually written, with the same engine and default settings (`eseg_ros.node.benchmark.naive`).
 
 They take turns, round after round, so that whatever else the machine does hits all alike. The inference library has one
-thread, so that its time is its CPU time.
+thread, so that the CPU time of an inference can be told.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from tqdm import tqdm
 
 from eseg_ros.arguments import image_size, positive_float, positive_int
 from eseg_ros.errors import EsegError
-from eseg_ros.evaluation.bench import Size, frame_images, rounded
+from eseg_ros.evaluation.bench import Size, fitted_engines, frame_images, rounded
 from eseg_ros.evaluation.live import CAMERA, MASK_TOPIC, ros_environment, running_node
 from eseg_ros.evaluation.machine import machine_description
 from eseg_ros.evaluation.processes import cpu_seconds, running, until_said
@@ -40,14 +42,14 @@ from eseg_ros.node.benchmark import DONE, MEASURING
 from eseg_ros.share import find_engine
 
 IMAGE_TOPIC = "/bench/image"
-CONTESTANTS = ("echo", "node", "naive")
-THREADS = 1
+CONTESTANTS = ("echo", "light", "node", "naive")
+LIGHT_INPUT = (128, 64)
 WARM_UP_S = 2.0
 SETTLE_S = 1.5
 """After the last image: longer than a mask and the report after it take to arrive."""
 
 LIMITS = {"outside": 1.3, "latency_gain": 2.0, "cpu_gain": 3.0}
-"""Outside the runtime at most this times the echo's; at least so many times better than the naive node."""
+"""The light node's time outside the runtime at most this times the echo's; the node so many times better than naive."""
 
 _RUNTIME_STAGES = ("preprocess", "inference", "postprocess")
 _PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -62,14 +64,14 @@ class Load:
     """What every contestant gets.
 
     Attributes:
-        engine: manifest.
-        images: .npy file of (N, H, W, 3) uint8 BGR.
+        engines: contestant -> manifest, for those that have one.
+        images: contestant -> .npy file of (N, H, W, 3) uint8 BGR.
         rate_hz: images a second.
         round_s: seconds of a round, after the warm-up.
     """
 
-    engine: Path
-    images: Path
+    engines: Mapping[str, Path]
+    images: Mapping[str, Path]
     rate_hz: float
     round_s: float
 
@@ -83,7 +85,7 @@ class Measured:
         latencies_ms: from the publication of an image to the arrival of its mask; one for each mask that came.
         cpu_s: CPU time of the contestant's process meanwhile.
         runtime_ms: median of decoding, preprocessing, inference and postprocessing together, a round each.
-        inference_ms: median of the engine alone, a round each.
+        inference_ms: median CPU time of an inference, a round each; only naive can tell.
         lost: images and masks lost between the processes; of naive, whose queues drop as well, images without a mask.
     """
 
@@ -119,12 +121,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def bench_transport(
-    engine: Path, camera: Size = (2048, 1024), rate_hz: float = 30.0, seconds: float = 60.0, rounds: int = 3
+    engine: Path,
+    camera: Size = (2048, 1024),
+    rate_hz: float = 30.0,
+    seconds: float = 60.0,
+    rounds: int = 3,
+    light: Path | None = None,
 ) -> dict[str, Any]:
     """Measure all contestants.
 
     Args:
         engine: manifest; node and naive run it with OpenVINO.
+        light: the light node's; None fits `engine`, which must have been exported by this package.
         camera: (width, height) of the images, pixels.
         rate_hz: images a second.
         seconds: of each contestant, all rounds together.
@@ -140,16 +148,23 @@ def bench_transport(
     load_average = os.getloadavg()[0]
     measured = {name: Measured() for name in CONTESTANTS}
     with TemporaryDirectory(prefix="eseg_bench_node_") as folder:
-        images = Path(folder) / "images.npy"
-        np.save(images, np.stack(list(frame_images(camera, None))))
-        load = Load(engine.resolve(), images, rate_hz, seconds / rounds)
+        rendered = np.stack(list(frame_images(camera, None)))
+        images = {name: Path(folder) / f"{'flat' if name == 'light' else 'rendered'}.npy" for name in CONTESTANTS}
+        np.save(images["node"], rendered)
+        np.save(images["light"], np.full_like(rendered, 128))
+        if light is None:
+            (light,) = fitted_engines(engine, [LIGHT_INPUT], Path(folder))
+        engines = {"light": light.resolve(), "node": engine.resolve(), "naive": engine.resolve()}
+        load = Load(engines, images, rate_hz, seconds / rounds)
         turns = [(turn, name) for turn in range(rounds) for name in CONTESTANTS]
         for turn, name in (bar := tqdm(turns, unit="round")):
             bar.set_description(name)
             workplace = Path(folder) / f"{name}_{turn}"
             workplace.mkdir()
             measure(name, load, workplace, measured[name])
-    contestants = {name: summarize(measured[name]) for name in CONTESTANTS}
+    inference_ms = float(np.median(measured["naive"].inference_ms))
+    with_engine = {"node": inference_ms, "naive": inference_ms}  # the same network, the same arithmetic
+    contestants = {name: summarize(measured[name], with_engine.get(name)) for name in CONTESTANTS}
     return {
         "machine": machine_description(),
         "load": rounded(load_average),
@@ -175,7 +190,7 @@ def measure(name: str, load: Load, folder: Path, measured: Measured) -> None:
     if not shipped:
         environment = {key: value for key, value in environment.items() if key not in _PROFILES}
     count, warm_up = round(load.round_s * load.rate_hz), round(WARM_UP_S * load.rate_hz)
-    camera = [str(load.images), "--topic", IMAGE_TOPIC, "--answers", MASK_TOPIC, "--rate", str(load.rate_hz)]
+    camera = [str(load.images[name]), "--topic", IMAGE_TOPIC, "--answers", MASK_TOPIC, "--rate", str(load.rate_hz)]
     camera += ["--count", str(count), "--warm-up", str(warm_up), "--record", str(folder / "camera.json")]
     listener = [MASK_TOPIC, "--record", str(folder / "listener.json")]
     with ExitStack() as stack:
@@ -194,11 +209,9 @@ def measure(name: str, load: Load, folder: Path, measured: Measured) -> None:
     latencies_ms = [(arrivals[stamp] - at) / 1e6 for stamp, at in sent["published"] if stamp in arrivals]
     measured.published += len(sent["published"])
     measured.latencies_ms += latencies_ms
-    if name == "node":
+    if name in ("light", "node"):
         values = heard["diagnostics"][f"segmentation: camera {CAMERA}"]
-        stages_ms = [float(values[f"{stage} p50 (ms)"]) for stage in _RUNTIME_STAGES]
-        measured.runtime_ms.append(sum(stages_ms))
-        measured.inference_ms.append(stages_ms[_RUNTIME_STAGES.index("inference")])
+        measured.runtime_ms.append(sum(float(values[f"{stage} p50 (ms)"]) for stage in _RUNTIME_STAGES))
         sent_in_all = sent["warm_up"] + len(sent["published"])
         measured.lost += sent_in_all - int(values["received"]) + int(values["published"]) - len(arrivals)
     elif name == "echo":
@@ -208,13 +221,17 @@ def measure(name: str, load: Load, folder: Path, measured: Measured) -> None:
         measured.inference_ms.append(float(np.median(_read(folder / "naive.json")["inference_ms"])))
 
 
-def summarize(measured: Measured) -> dict[str, Any]:
+def summarize(measured: Measured, inference_ms: float | None) -> dict[str, Any]:
     """A contestant's numbers.
+
+    Args:
+        measured: its rounds.
+        inference_ms: CPU time of one inference, for those whose own CPU time is asked for.
 
     Returns:
         published, answered: images and masks; lost: see `Measured`; latency_ms: p50, p95, p99 from an image's
-        publication to its mask's arrival; runtime_ms, inference_ms: medians, None where there is no such; outside_ms:
-        latency p50 without the runtime; cpu_ms: CPU time for each mask without the inference's.
+        publication to its mask's arrival; runtime_ms: median, None where there is no such; outside_ms: latency p50
+        without the runtime; inference_ms: see above; cpu_ms: CPU time of the process for each mask, without it.
 
     Raises:
         TransportError: no mask came.
@@ -224,14 +241,13 @@ def summarize(measured: Measured) -> dict[str, Any]:
         raise TransportError(f"none of {measured.published} images was answered")
     latency = {f"p{percent}": rounded(np.percentile(measured.latencies_ms, percent)) for percent in (50, 95, 99)}
     runtime_ms = rounded(np.median(measured.runtime_ms)) if measured.runtime_ms else None
-    inference_ms = rounded(np.median(measured.inference_ms)) if measured.inference_ms else None
     return {
         "published": measured.published,
         "answered": answered,
         "lost": measured.lost,
         "latency_ms": latency,
         "runtime_ms": runtime_ms,
-        "inference_ms": inference_ms,
+        "inference_ms": None if inference_ms is None else rounded(inference_ms),
         "outside_ms": rounded(latency["p50"] - (runtime_ms or 0.0)),
         "cpu_ms": rounded(measured.cpu_s * 1e3 / answered - (inference_ms or 0.0)),
     }
@@ -240,13 +256,14 @@ def summarize(measured: Measured) -> dict[str, Any]:
 def judge(contestants: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """What was promised of the node, by what was measured: {"value", "limit", "held"} each.
 
-    lost: images and masks that the transport lost; outside: time outside the runtime as a multiple of the echo's;
-    latency_gain and cpu_gain: how many times the naive node's p50 latency and its CPU time outside the inference are
-    the node's.
+    lost: images and masks that the transport lost; outside: the light node's time outside the runtime as a multiple of
+    the echo's; latency_gain and cpu_gain: how many times the naive node's p50 latency and its CPU time outside the
+    inference are the node's.
     """
-    echo, node, naive = (contestants[name] for name in CONTESTANTS)
+    echo, light, node, naive = (contestants[name] for name in CONTESTANTS)
+    lost = light["lost"] + node["lost"]
     values = {
-        "outside": node["outside_ms"] / echo["outside_ms"],
+        "outside": light["outside_ms"] / echo["outside_ms"],
         "latency_gain": naive["latency_ms"]["p50"] / node["latency_ms"]["p50"],
         "cpu_gain": naive["cpu_ms"] / node["cpu_ms"],
     }
@@ -258,7 +275,7 @@ def judge(contestants: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
         }
         for name, value in values.items()
     }
-    return {"lost": {"value": node["lost"], "limit": 0, "held": node["lost"] == 0}, **verdicts}
+    return {"lost": {"value": lost, "limit": 0, "held": lost == 0}, **verdicts}
 
 
 def transport_table(report: Mapping[str, Any]) -> str:
@@ -282,7 +299,8 @@ def transport_table(report: Mapping[str, Any]) -> str:
             f"{report['engine']}, {report['camera']}, {report['rate_hz']:g} Hz, {report['seconds']:g} s each",
             *aligned_columns(rows),
             "p50 to p99: ms from an image's publication to its mask's arrival; runtime: ms of decoding, preprocessing,",
-            "inference, postprocessing; outside: p50 without it; CPU: ms a mask of the process, without the inference",
+            "inference, postprocessing; outside: p50 without it; CPU: ms of the process for a mask, in node and naive",
+            "without the inference's",
             "; ".join(limits),
         ]
     )
@@ -295,14 +313,14 @@ def _contestant(name: str, load: Load, folder: Path, environment: Mapping[str, s
         with _benchmark("echo", topics, folder, environment) as process:
             yield process
     elif name == "naive":
-        record = ["--threads", str(THREADS), "--record", str(folder / "naive.json")]
-        with _benchmark("naive", [str(load.engine), *topics, *record], folder, environment) as process:
+        record = ["--record", str(folder / "naive.json")]
+        with _benchmark("naive", [str(load.engines[name]), *topics, *record], folder, environment) as process:
             yield process
     else:
         parameters = {
-            "engine": str(load.engine),
+            "engine": str(load.engines[name]),
             "runtime": "openvino",
-            "threads": THREADS,
+            "threads": 1,
             "camera_names": [CAMERA],
             "cameras": {CAMERA: {"image_topic": IMAGE_TOPIC}},
             "diagnostics_period_s": 0.5,
