@@ -106,7 +106,7 @@ class Scene:
             radius = post.radius if isinstance(post, LampPost) else POST
             placed.append((post.s, min(45.0, reach * 2.3 * radius), post))
         for person in self.people:
-            width = 0.6 if isinstance(person, Cyclist) else 0.36
+            width = 0.5 if isinstance(person, Cyclist) else 0.3
             placed.append((person.station(time), reach * width, person))
         placed += [(vehicle.station(time), 65.0, vehicle) for vehicle in self.vehicles]
         visible = [(s, thing) for s, furthest, thing in placed if here - 4 < s < here + furthest]
