@@ -30,6 +30,7 @@ JOBS: dict[str, tuple[str, str]] = {
     "evaluate": ("eseg_ros.evaluation.command", "score an engine on a data set or on bags"),
     "compare": ("eseg_ros.evaluation.compare_command", "say whether one run is better than another, and where"),
     "bench": ("eseg_ros.evaluation.bench_command", "time engines, stage by stage, side by side"),
+    "soak": ("eseg_ros.evaluation.soak", "run the node on a looping bag and watch what it holds"),
 }
 """Command words -> (module, help)."""
 
