@@ -228,7 +228,7 @@ def _pedestrians(rng: np.random.Generator, street: Street, end: float, crossings
     people = []
     for side in (-1, 1):
         kerb = street.kerb(side)
-        for s in np.arange(rng.uniform(-8, 0), end, rng.uniform(5, 9)):
+        for s in np.arange(rng.uniform(-8, 0), end, rng.uniform(2.5, 4.5)):
             d = side * rng.uniform(kerb + 0.6, kerb + 1.8)
             first = random_pedestrian(rng, float(s + rng.uniform(-2, 2)), d)
             people.append(first)
