@@ -142,7 +142,7 @@ def test_an_image_of_another_size_gives_the_cpus_pictures(
     gpu: CudaRuntime, cpu: Runtime, size: tuple[int, int]
 ) -> None:
     frame = camera_frame(street(*size))
-    assert_same_pictures(run(gpu, frame), run(cpu, frame), equal=0.996, confidence=0.75)
+    assert_same_pictures(run(gpu, frame), run(cpu, frame), equal=0.994, confidence=0.75)  # the CPU resizes in 8 bits
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
