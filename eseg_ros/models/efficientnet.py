@@ -1,8 +1,10 @@
-"""EfficientNet (arXiv 1905.11946) as an encoder, and the fused form that ESeg-Lite takes from EfficientNet-Lite."""
+"""EfficientNet (arXiv 1905.11946) as an encoder, in its own form, as EfficientNet-Lite, and as ESeg-Lite fuses it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from enum import Enum
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -50,6 +52,26 @@ def scale_depth(repeats: int, depth: float) -> int:
     return math.ceil(repeats * depth)
 
 
+class EncoderForm(Enum):
+    """What the encoder's blocks are made of."""
+
+    EFFICIENTNET = "efficientnet"
+    """MBConv with squeeze-excite, SiLU."""
+    LITE = "lite"
+    """EfficientNet-Lite, made for int8 and small devices: MBConv without squeeze-excite, ReLU6; stem of 32 channels."""
+    FUSED = "fused"
+    """ESeg-Lite: Fused-MBConv without squeeze-excite, ReLU."""
+
+    def activation(self) -> nn.Module:
+        """A new activation layer of this form."""
+        activations: dict[EncoderForm, Callable[[], nn.Module]] = {
+            EncoderForm.EFFICIENTNET: nn.SiLU,
+            EncoderForm.LITE: nn.ReLU6,
+            EncoderForm.FUSED: nn.ReLU,
+        }
+        return activations[self]()
+
+
 class SqueezeExcite(nn.Module):
     """Scales every channel by a gate computed from the means of all channels (arXiv 1709.01507)."""
 
@@ -67,18 +89,28 @@ class SqueezeExcite(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Inverted bottleneck: 1x1 expansion, depthwise kernel, squeeze-excite, 1x1 projection; SiLU."""
+    """Inverted bottleneck: 1x1 expansion, depthwise kernel, squeeze-excite (not in the Lite form), 1x1 projection."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int, drop_rate: float
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int,
+        stride: int,
+        expansion: int,
+        drop_rate: float,
+        form: EncoderForm,
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
         self.residual = stride == 1 and in_channels == out_channels
-        self.activation = nn.SiLU()
+        self.activation = form.activation()
         self.expand: nn.Module | None = ConvNorm(in_channels, hidden) if expansion > 1 else None
         self.depthwise = ConvNorm(hidden, hidden, kernel, stride=stride, groups=hidden)
-        self.excite = SqueezeExcite(hidden, max(1, int(in_channels * SQUEEZE_RATIO)))
+        self.excite: nn.Module | None = None
+        if form is EncoderForm.EFFICIENTNET:
+            self.excite = SqueezeExcite(hidden, max(1, int(in_channels * SQUEEZE_RATIO)))
         self.project = ConvNorm(hidden, out_channels)
         self.drop = StochasticDepth(drop_rate)
 
@@ -86,23 +118,32 @@ class MBConv(nn.Module):
         """(B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
         y: Tensor = x if self.expand is None else self.activation(self.expand(x))  # (B, hidden, H, W)
         y = self.activation(self.depthwise(y))  # (B, hidden, H/stride, W/stride)
-        y = self.project(self.excite(y))  # (B, out, H/stride, W/stride)
+        y = y if self.excite is None else self.excite(y)
+        y = self.project(y)  # (B, out, H/stride, W/stride)
         return x + self.drop(y) if self.residual else y
 
 
 class FusedMBConv(nn.Module):
-    """MBConv with expansion and depthwise fused into one dense convolution; ReLU, no squeeze-excite.
+    """MBConv with expansion and depthwise fused into one dense convolution; no squeeze-excite.
 
     With expansion 1 the dense convolution is the whole block.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int, drop_rate: float
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int,
+        stride: int,
+        expansion: int,
+        drop_rate: float,
+        form: EncoderForm,
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion if expansion > 1 else out_channels
         self.residual = stride == 1 and in_channels == out_channels
-        self.activation = nn.ReLU()
+        self.activation = form.activation()
         self.expand = ConvNorm(in_channels, hidden, kernel, stride=stride)
         self.project: nn.Module | None = ConvNorm(hidden, out_channels) if expansion > 1 else None
         self.drop = StochasticDepth(drop_rate)
@@ -120,20 +161,20 @@ class EfficientNet(nn.Module):
     Args:
         width: factor on the channels of stem and stages.
         depth: factor on the repeats of the stages.
-        fused: Fused-MBConv with ReLU instead of MBConv with SiLU.
+        form: what the blocks are made of.
         drop_connect: stochastic depth rate that the blocks' rates grow to, linearly with their index.
 
     Attributes:
         channels: channels of each pyramid level, {1: ..., 5: ...}.
     """
 
-    def __init__(self, *, width: float, depth: float, fused: bool, drop_connect: float = 0.0) -> None:
+    def __init__(self, *, width: float, depth: float, form: EncoderForm, drop_connect: float = 0.0) -> None:
         super().__init__()
-        block = FusedMBConv if fused else MBConv
+        block = FusedMBConv if form is EncoderForm.FUSED else MBConv
         total = sum(scale_depth(stage.repeats, depth) for stage in B0_STAGES)
         channels = scale_width(STEM_CHANNELS, width)
         self.stem = ConvNorm(3, channels, 3, stride=2)
-        self.activation = nn.ReLU() if fused else nn.SiLU()
+        self.activation = form.activation()
         self.stages = nn.ModuleList()
         self.channels: dict[int, int] = {}
         built = 0
@@ -149,6 +190,7 @@ class EfficientNet(nn.Module):
                         stride=stage.stride if repeat == 0 else 1,
                         expansion=stage.expansion,
                         drop_rate=drop_connect * built / total,
+                        form=form,
                     )
                 )
                 channels = out_channels

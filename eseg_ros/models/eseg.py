@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eseg_ros.models.bifpn import BiFPNCell
-from eseg_ros.models.efficientnet import EfficientNet
+from eseg_ros.models.efficientnet import EfficientNet, EncoderForm
 from eseg_ros.models.layers import OutputConv, SeparableConv, SoftmaxSum, initialize_convolutions, resized
 from eseg_ros.models.network import SegmentationNetwork, check_image
 
@@ -23,7 +23,7 @@ class EsegConfig:
     Attributes:
         encoder_width: EfficientNet's width factor.
         encoder_depth: EfficientNet's depth factor.
-        fused: the Lite form: Fused-MBConv and ReLU instead of MBConv, squeeze-excite and SiLU.
+        form: what the encoder's blocks are made of; its activation is used throughout.
         bifpn_channels: channels of every pyramid level behind the encoder.
         bifpn_repeats: BiFPN cells.
         min_level: finest pyramid level used; the scores come out at stride 2^min_level.
@@ -32,7 +32,7 @@ class EsegConfig:
 
     encoder_width: float
     encoder_depth: float
-    fused: bool
+    form: EncoderForm
     bifpn_channels: int
     bifpn_repeats: int
     min_level: int
@@ -41,25 +41,43 @@ class EsegConfig:
 
 ESEG_CONFIGS = {
     "eseg_lite_s": EsegConfig(
-        encoder_width=0.4, encoder_depth=0.6, fused=True, bifpn_channels=64, bifpn_repeats=1, min_level=3
+        encoder_width=0.4, encoder_depth=0.6, form=EncoderForm.FUSED, bifpn_channels=64, bifpn_repeats=1, min_level=3
     ),
     "eseg_lite_m": EsegConfig(
-        encoder_width=0.6, encoder_depth=1.0, fused=True, bifpn_channels=80, bifpn_repeats=2, min_level=3
+        encoder_width=0.6, encoder_depth=1.0, form=EncoderForm.FUSED, bifpn_channels=80, bifpn_repeats=2, min_level=3
     ),
     "eseg_lite_l": EsegConfig(
-        encoder_width=1.0, encoder_depth=1.0, fused=True, bifpn_channels=96, bifpn_repeats=3, min_level=3
+        encoder_width=1.0, encoder_depth=1.0, form=EncoderForm.FUSED, bifpn_channels=96, bifpn_repeats=3, min_level=3
     ),
     "eseg_s": EsegConfig(
-        encoder_width=1.0, encoder_depth=1.1, fused=False, bifpn_channels=96, bifpn_repeats=4, min_level=2
+        encoder_width=1.0,
+        encoder_depth=1.1,
+        form=EncoderForm.EFFICIENTNET,
+        bifpn_channels=96,
+        bifpn_repeats=4,
+        min_level=2,
     ),
     "eseg_m": EsegConfig(
-        encoder_width=1.4, encoder_depth=1.8, fused=False, bifpn_channels=192, bifpn_repeats=5, min_level=2
+        encoder_width=1.4,
+        encoder_depth=1.8,
+        form=EncoderForm.EFFICIENTNET,
+        bifpn_channels=192,
+        bifpn_repeats=5,
+        min_level=2,
     ),
     "eseg_l": EsegConfig(
-        encoder_width=2.0, encoder_depth=3.1, fused=False, bifpn_channels=288, bifpn_repeats=6, min_level=2
+        encoder_width=2.0,
+        encoder_depth=3.1,
+        form=EncoderForm.EFFICIENTNET,
+        bifpn_channels=288,
+        bifpn_repeats=6,
+        min_level=2,
+    ),
+    "eseg_mobile": EsegConfig(
+        encoder_width=1.0, encoder_depth=1.0, form=EncoderForm.LITE, bifpn_channels=64, bifpn_repeats=1, min_level=2
     ),
 }
-"""The paper's six models."""
+"""The paper's six models, and one of ours, ESeg-Mobile: EfficientNet-Lite0, whose ImageNet weights are free, and P2."""
 
 
 class Eseg(SegmentationNetwork):
@@ -76,11 +94,11 @@ class Eseg(SegmentationNetwork):
         self.config = config
         channels = config.bifpn_channels
         levels = range(config.min_level, config.max_level + 1)
-        activation = nn.ReLU() if config.fused else nn.SiLU()
+        activation = config.form.activation()
         self.encoder = EfficientNet(
             width=config.encoder_width,
             depth=config.encoder_depth,
-            fused=config.fused,
+            form=config.form,
             drop_connect=drop_connect,
         )
         widths = {level: self.encoder.channels[min(level, ENCODER_LEVELS)] for level in levels}

@@ -42,6 +42,12 @@ MODELS: dict[str, Model] = {
     ),
     "eseg_m": Model(_eseg("eseg_m"), 19.99, 110.33, "labeling offline, teaching smaller ones"),
     "eseg_l": Model(_eseg("eseg_l"), 70.50, 339.77, "as eseg_m, where accuracy is all that counts"),
+    "eseg_mobile": Model(
+        _eseg("eseg_mobile"),
+        3.15,
+        17.40,
+        "few training frames: its encoder starts from ImageNet; thin things, on a CPU too",
+    ),
     "fast_scnn": Model(FastScnn, 1.14, 6.71, "the least computing; the field's baseline"),
     "mfaranet": Model(Mfaranet, 13.00, 218.15, "a strong GPU: the scores of four scales, weighed at each pixel"),
     "mfaranet_pruned": Model(

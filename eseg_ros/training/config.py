@@ -143,6 +143,7 @@ class OptimizerConfig:
         nesterov: of SGD.
         warmup_epochs: length of the linear warm-up.
         clip_norm: gradients are clipped to this norm; 0 leaves them alone.
+        encoder_lr: factor on the rate of the network's `encoder`; below 1 for one that starts from ImageNet.
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -152,6 +153,7 @@ class OptimizerConfig:
     nesterov: bool = False
     warmup_epochs: float = 1.0
     clip_norm: float = 0.0
+    encoder_lr: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ class TrainConfig:
         precision: "bf16-mixed" for bf16 autocast, "32" for plain float.
         seed: of everything random.
         init_from: a checkpoint whose fitting weights are the start.
+        encoder_weights: ImageNet weights for the encoder's start, see `eseg_ros.training.imagenet`.
+        freeze: parts of the network that keep their start, by name: "encoder.stem", "encoder.stages.0".
         out: folder of all runs.
     """
 
@@ -205,6 +209,8 @@ class TrainConfig:
     precision: Literal["bf16-mixed", "32"] = "bf16-mixed"
     seed: int = 0
     init_from: Path | None = None
+    encoder_weights: Literal["efficientnet_lite0"] | None = None
+    freeze: tuple[str, ...] = ()
     out: Path = Path("runs")
 
     def __post_init__(self) -> None:
@@ -238,6 +244,10 @@ class TrainConfig:
                 weights is None or (len(weights) == len(classes) and min(weights) > 0)
             ),
             "optimizer.lr: expected a number above 0": self.optimizer.lr > 0,
+            "optimizer.encoder_lr: expected a number above 0; `freeze` stops layers": self.optimizer.encoder_lr > 0,
+            "encoder_weights: would be overwritten by init_from; give one of them": (
+                self.encoder_weights is None or self.init_from is None
+            ),
             "distillation: expected a weight and a temperature above 0": (
                 self.distillation is None or min(self.distillation.weight, self.distillation.temperature) > 0
             ),

@@ -13,10 +13,19 @@ from eseg_ros.training.config import OptimizerConfig
 
 def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """The recipe's optimizer. Vectors and scalars (biases, norms, fusion weights) are not decayed."""
-    parameters = [p for p in net.parameters() if p.requires_grad]
+    learning = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    encoder = [p for name, p in learning.items() if name.startswith("encoder.")]
+    others = [p for name, p in learning.items() if not name.startswith("encoder.")]
+    if config.encoder_lr == 1.0:
+        encoder, others = [], list(learning.values())
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": group, "weight_decay": decay, "lr": factor * config.lr}
+        for parameters, factor in ((others, 1.0), (encoder, config.encoder_lr))
+        for decay, group in (
+            (config.weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        )
+        if group
     ]
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)

@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from eseg_ros.data.class_file import find_class_set
@@ -30,6 +30,7 @@ from eseg_ros.training.checkpoint import (
 )
 from eseg_ros.training.config import TrainConfig, config_to_dict, config_to_yaml
 from eseg_ros.training.data import training_loader, validation_loaders
+from eseg_ros.training.imagenet import start_encoder
 from eseg_ros.training.losses import SupervisionLoss, distillation_loss, upsampled
 from eseg_ros.training.optimisation import build_optimizer, ema_decay, learning_rate_factor, update_ema
 from eseg_ros.training.run_log import RunLog
@@ -56,6 +57,10 @@ class SegmentationTask(L.LightningModule):
         self.config = config
         self.classes = find_class_set(config.classes)
         self.net = build_model(config.model, len(self.classes))
+        if config.encoder_weights is not None:
+            unfitted = start_encoder(self.net, config.encoder_weights)
+            print(f"encoder from {config.encoder_weights}; not in it: {', '.join(unfitted) or 'nothing'}", flush=True)
+        self._frozen = frozen_modules(self.net, config.freeze)
         convert_conv2d_weight_memory_format(self.net, torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.loss = SupervisionLoss(config.loss, self.classes.ignore_id)
@@ -77,6 +82,13 @@ class SegmentationTask(L.LightningModule):
                 f"wants {self.classes.name!r}"
             )
         return [teacher]
+
+    def train(self, mode: bool = True) -> SegmentationTask:
+        """As ever, but frozen layers keep their batch statistics too."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def start_from(self, checkpoint: Path) -> list[str]:
         """Takes over the fitting weights of another run; returns the names of those without, see `warm_start`."""
@@ -160,6 +172,22 @@ class SegmentationTask(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.scores = checkpoint[RECORD_KEY]["scores"]
         self.best_miou = checkpoint[RECORD_KEY]["best_miou"]
+
+
+def frozen_modules(net: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
+    """The modules called `names`, which learn nothing from now on.
+
+    Raises:
+        EsegError: the network has no such module.
+    """
+    frozen = []
+    for name in names:
+        try:
+            frozen.append(net.get_submodule(name).requires_grad_(False))
+        except AttributeError:
+            known = ", ".join(child for child, _ in net.named_children())
+            raise EsegError(f"freeze: the network has no {name!r}; its parts are {known}, and theirs") from None
+    return frozen
 
 
 def train(config: TrainConfig, resume: Path | None = None) -> Path:

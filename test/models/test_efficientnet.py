@@ -10,6 +10,7 @@ from eseg_ros.models.complexity import count_parameters
 from eseg_ros.models.efficientnet import (
     B0_STAGES,
     EfficientNet,
+    EncoderForm,
     FusedMBConv,
     MBConv,
     SqueezeExcite,
@@ -20,10 +21,12 @@ from eseg_ros.models.efficientnet import (
 IMAGENET_CLASSES = 1000
 
 
-def meta_encoder(width: float, depth: float, *, fused: bool = False, drop_connect: float = 0.0) -> EfficientNet:
+def meta_encoder(
+    width: float, depth: float, *, form: EncoderForm = EncoderForm.EFFICIENTNET, drop_connect: float = 0.0
+) -> EfficientNet:
     """An encoder without memory: its shape is what is looked at."""
     with torch.device("meta"):
-        return EfficientNet(width=width, depth=depth, fused=fused, drop_connect=drop_connect)
+        return EfficientNet(width=width, depth=depth, form=form, drop_connect=drop_connect)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +69,9 @@ def test_parameters_are_the_published_ones_without_the_classification_head(
     assert count_parameters(encoder) == published - head_parameters
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_levels_halve_rounding_up(fused: bool) -> None:
-    encoder = meta_encoder(0.4, 0.6, fused=fused)
+@pytest.mark.parametrize("form", EncoderForm)
+def test_levels_halve_rounding_up(form: EncoderForm) -> None:
+    encoder = meta_encoder(0.4, 0.6, form=form)
     pyramid = encoder(torch.empty(2, 3, 360, 481, device="meta"))
     sizes = {1: (180, 241), 2: (90, 121), 3: (45, 61), 4: (23, 31), 5: (12, 16)}
     assert {level: x.shape for level, x in pyramid.items()} == {
@@ -77,7 +80,7 @@ def test_levels_halve_rounding_up(fused: bool) -> None:
 
 
 def test_the_fused_form_has_dense_kernels_of_the_original_sizes() -> None:
-    encoder = meta_encoder(1.0, 1.0, fused=True)
+    encoder = meta_encoder(1.0, 1.0, form=EncoderForm.FUSED)
     first_blocks = [stage[0] for stage in encoder.stages]
     assert all(isinstance(block, FusedMBConv) for block in first_blocks)
     assert [block.expand.conv.kernel_size[0] for block in first_blocks] == [3, 3, 5, 3, 5, 5, 3]
@@ -85,21 +88,30 @@ def test_the_fused_form_has_dense_kernels_of_the_original_sizes() -> None:
 
 
 def test_the_fused_form_has_neither_squeeze_excite_nor_silu() -> None:
-    layers = list(meta_encoder(1.0, 1.0, fused=True).modules())
+    layers = list(meta_encoder(1.0, 1.0, form=EncoderForm.FUSED).modules())
     assert not any(isinstance(layer, SqueezeExcite | nn.SiLU) for layer in layers)
 
 
 def test_a_fused_block_with_expansion_1_is_one_convolution() -> None:
-    block = FusedMBConv(8, 16, kernel=3, stride=1, expansion=1, drop_rate=0.0)
+    block = FusedMBConv(8, 16, kernel=3, stride=1, expansion=1, drop_rate=0.0, form=EncoderForm.FUSED)
     assert [layer.weight.shape for layer in block.modules() if isinstance(layer, nn.Conv2d)] == [(16, 8, 3, 3)]
 
 
-@pytest.mark.parametrize("block", [MBConv, FusedMBConv])
+def test_the_lite_form_has_neither_squeeze_excite_nor_any_activation_but_relu6() -> None:
+    layers = list(meta_encoder(1.0, 1.0, form=EncoderForm.LITE).modules())
+    assert not any(isinstance(layer, SqueezeExcite | nn.SiLU) for layer in layers)
+    assert sum(isinstance(layer, nn.ReLU6) for layer in layers) == 1 + 16  # stem and blocks
+
+
+@pytest.mark.parametrize(
+    ("block", "form"),
+    [(MBConv, EncoderForm.EFFICIENTNET), (MBConv, EncoderForm.LITE), (FusedMBConv, EncoderForm.FUSED)],
+)
 @pytest.mark.parametrize(("out_channels", "stride", "has_shortcut"), [(8, 1, True), (8, 2, False), (16, 1, False)])
 def test_a_block_that_keeps_the_shape_has_a_shortcut(
-    block: type[MBConv | FusedMBConv], out_channels: int, stride: int, has_shortcut: bool
+    block: type[MBConv | FusedMBConv], form: EncoderForm, out_channels: int, stride: int, has_shortcut: bool
 ) -> None:
-    layer = block(8, out_channels, kernel=3, stride=stride, expansion=6, drop_rate=0.0).eval()
+    layer = block(8, out_channels, kernel=3, stride=stride, expansion=6, drop_rate=0.0, form=form).eval()
     nn.init.zeros_(layer.project.norm.weight)  # silences the branch
     image = torch.randn(1, 8, 6, 6)
     assert torch.equal(layer(image), image) is has_shortcut
