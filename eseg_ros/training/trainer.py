@@ -175,7 +175,7 @@ class SegmentationTask(L.LightningModule):
 
 
 def frozen_modules(net: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
-    """The modules called `names`, which learn nothing from now on.
+    """The modules called `names`, which from now on learn nothing, batch statistics included.
 
     Raises:
         EsegError: the network has no such module.
@@ -183,7 +183,7 @@ def frozen_modules(net: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
     frozen = []
     for name in names:
         try:
-            frozen.append(net.get_submodule(name).requires_grad_(False))
+            frozen.append(net.get_submodule(name).requires_grad_(False).eval())
         except AttributeError:
             known = ", ".join(child for child, _ in net.named_children())
             raise EsegError(f"freeze: the network has no {name!r}; its parts are {known}, and theirs") from None
