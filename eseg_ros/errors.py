@@ -7,6 +7,10 @@ class EsegError(Exception):
     """Base of every error that this package raises on purpose."""
 
 
+class UsageError(EsegError, ValueError):
+    """What a person asked for is no value that there can be, or does not go with the rest of what was asked for."""
+
+
 class FrameError(EsegError):
     """One frame cannot be used: it is dropped and counted, the stream goes on."""
 
