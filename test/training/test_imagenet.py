@@ -79,7 +79,7 @@ def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch: 
 
 
 def test_a_recipe_does_not_start_an_encoder_twice(recipe: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="overwritten by init_from"):
+    with pytest.raises(ConfigError, match="each is a start; give one"):
         config_from_dict({**recipe, "encoder_weights": LITE0, "init_from": "runs/other/best.ckpt"})
 
 

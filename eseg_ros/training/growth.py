@@ -1,0 +1,76 @@
+"""A larger network that starts as a smaller one of its family (after Net2Net, arXiv 1511.05641).
+
+What the smaller network computes, the larger one computes from its first step on, as far as their structures agree:
+wider layers hold the narrower ones in their first channels, which do not see the new channels yet; blocks that the
+smaller one lacks pass on what they get. New channels have their random start, so that they learn something else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from eseg_ros.models.layers import ConvNorm
+from eseg_ros.training.checkpoint import CheckpointError, ema_weights, read_checkpoint
+
+
+@torch.no_grad()
+def grow_from(net: nn.Module, path: Path) -> list[str]:
+    """Gives `net` the averaged weights of a smaller network of its family.
+
+    Args:
+        net: freshly initialized.
+        path: a checkpoint.
+
+    Returns:
+        Names of the entries of `net` that the checkpoint says nothing about.
+
+    Raises:
+        CheckpointError: the file cannot be read, or holds a network that is not within `net`.
+    """
+    given = ema_weights(read_checkpoint(path))
+    own = net.state_dict()
+    missing = [name for name in given if name not in own]
+    larger = [name for name in given if name in own and not _within(given[name], own[name])]
+    if missing or larger:
+        wrong = (missing + larger)[0]
+        found = tuple(own[wrong].shape) if wrong in own else "nothing"
+        raise CheckpointError(
+            f"{path}: its {wrong} has shape {tuple(given[wrong].shape)}, this model has {found} there; grow from a "
+            "narrower or shallower model of the same family and classes"
+        )
+    for name, value in given.items():
+        _embed(value, own[name])  # a state_dict shares the network's memory
+    for name, module in net.named_modules():
+        if getattr(module, "residual", False) and not any(entry.startswith(f"{name}.") for entry in given):
+            _pass_on(module)
+    return [name for name in own if name not in given]
+
+
+def _within(given: Tensor, own: Tensor) -> bool:
+    """Channels may grow, kernels may not."""
+    channels = given.ndim if given.ndim < 3 else 2
+    return (
+        given.ndim == own.ndim
+        and given.shape[2:] == own.shape[2:]
+        and all(small <= large for small, large in zip(given.shape[:channels], own.shape[:channels], strict=True))
+    )
+
+
+def _embed(given: Tensor, own: Tensor) -> None:
+    if given.ndim == 0:
+        own.copy_(given)
+        return
+    old = own[: given.shape[0]]
+    if given.ndim > 1:
+        old[:, given.shape[1] :] = 0  # old channels do not see new ones
+        old = old[:, : given.shape[1]]
+    old.copy_(given)
+
+
+def _pass_on(block: nn.Module) -> None:
+    """Silences the branch of a residual block: the last normalization of it gives zeros."""
+    last = [layer for layer in block.modules() if isinstance(layer, ConvNorm)][-1]
+    nn.init.zeros_(last.norm.weight)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from eseg_ros.models.efficientnet import EfficientNet, EncoderForm
+from eseg_ros.models.eseg import ESEG_CONFIGS, Eseg
+from eseg_ros.training.checkpoint import CheckpointError
+from eseg_ros.training.config import config_from_dict
+from eseg_ros.training.growth import grow_from
+from eseg_ros.training.trainer import train
+
+SMALL = ESEG_CONFIGS["eseg_lite_s"]
+WIDER = replace(SMALL, encoder_width=0.6, bifpn_channels=80)
+DEEPER = replace(SMALL, encoder_depth=1.0)
+
+
+@pytest.fixture(scope="module")
+def small(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of ESeg-Lite-S."""
+    recipe: dict[str, Any] = {
+        "name": "small",
+        "model": "eseg_lite_s",
+        "classes": "camvid",
+        "epochs": 1,
+        "validate_every": 1,
+        "precision": "32",
+        "ema_decay": 0.5,
+        "out": str(tmp_path_factory.mktemp("runs")),
+        "augment": {"crop": [64, 96]},
+        "data": {"root": str(dataset), "batch_size": 4, "num_workers": 0},
+    }
+    return train(config_from_dict(recipe))
+
+
+@torch.no_grad()
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SMALL, WIDER, DEEPER], ids=["the same", "wider", "deeper"])
+def test_a_grown_network_starts_with_the_scores_of_the_small_one(small: Path, config: Any) -> None:
+    expected, grown = Eseg(SMALL, 11), Eseg(config, 11)
+    grow_from(expected, small)
+    grow_from(grown, small)
+    image = torch.randn(1, 3, 96, 128)
+    # The shares of a wider node's inputs, 1e-4 below one, are the same; sums have more terms.
+    torch.testing.assert_close(grown.eval()(image), expected.eval()(image), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_new_channels_learn_something_of_their_own(small: Path) -> None:
+    grown = Eseg(WIDER, 11)
+    grow_from(grown, small)
+    assert isinstance(grown.encoder, EfficientNet)
+    stem = grown.encoder.stem.conv.weight
+    narrow = Eseg(SMALL, 11).encoder.stem.conv.weight.shape[0]
+    assert len(stem) > narrow
+    assert bool((stem[narrow:].flatten(1).std(dim=1) > 0).all())
+
+
+@pytest.mark.slow
+def test_what_the_small_network_does_not_have_is_named(small: Path) -> None:
+    names = grow_from(Eseg(replace(SMALL, bifpn_repeats=2), 11), small)
+    assert names
+    assert all(name.startswith("bifpn.1.") for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "classes"),
+    [(replace(SMALL, encoder_width=0.2), 11), (replace(SMALL, form=EncoderForm.EFFICIENTNET), 11), (SMALL, 5)],
+    ids=["narrower", "another form", "fewer classes"],
+)
+def test_a_network_that_does_not_hold_the_small_one_is_refused(small: Path, config: Any, classes: int) -> None:
+    with pytest.raises(CheckpointError, match="grow from a narrower or shallower model"):
+        grow_from(Eseg(config, classes), small)
+
+
+@pytest.mark.slow
+def test_a_recipe_grows(small: Path, dataset: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    train(config_from_dict({**recipe, "model": "eseg_lite_m", "epochs": 1, "grow_from": str(small)}))
+    assert f"starting from {small}; not in it: " in capsys.readouterr().out
