@@ -15,7 +15,7 @@ from tqdm import tqdm
 from eseg_ros.engine.manifest import Engine, load_engine, write_atomically
 from eseg_ros.engine.plan import TARGETS, BuildOptions, Machine, Plan, manifest_file
 from eseg_ros.engine.plan_cache import find_or_store
-from eseg_ros.errors import DeviceError, EngineError
+from eseg_ros.errors import DeviceError, EngineError, UsageError
 from eseg_ros.runtime.tensorrt import api
 
 DEFAULT_OPTIONS = BuildOptions()
@@ -71,10 +71,10 @@ def build_plan(
     Raises:
         EngineError: TensorRT does not build the engine, or the cache's folder is not this user's own.
         DeviceError: TensorRT cannot use the GPU.
-        ValueError: this version has no such option, or TensorRT for RTX was given a timing cache.
+        UsageError: this version has no such option, or TensorRT for RTX was given a timing cache.
     """
     if timing_cache is not None and machine.target == "rtx":
-        raise ValueError("TensorRT for RTX measures nothing when it builds; leave out --timing-cache")
+        raise UsageError("TensorRT for RTX measures nothing when it builds; leave out --timing-cache")
     return find_or_store(
         engine,
         machine,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eseg_ros.arguments import positive_float, positive_int
+from eseg_ros.errors import UsageError
 
 if TYPE_CHECKING:
     from eseg_ros.engine.plan import Machine, Plan
@@ -68,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
 
     cache = args.cache or default_cache()
     if (args.older_than is not None or args.dry_run) and not args.prune:
-        raise ValueError("--older-than and --dry-run belong to --prune")
+        raise UsageError("--older-than and --dry-run belong to --prune")
     if (args.engine is None) != (args.list or args.prune):
-        raise ValueError("say which engine to build: eseg build ENGINE; --list and --prune take none")
+        raise UsageError("say which engine to build: eseg build ENGINE; --list and --prune take none")
     if args.list:
         return _list(cache)
     if args.prune:
@@ -89,7 +90,7 @@ def _build(args: argparse.Namespace, cache: Path) -> int:
     if args.target == "rtx":
         machine = api.machine_ahead(trt, args.capability)
     elif args.capability:
-        raise ValueError("TensorRT builds for the GPU of this machine; --capability belongs to --target rtx")
+        raise UsageError("TensorRT builds for the GPU of this machine; --capability belongs to --target rtx")
     else:
         machine = this_machine(trt, args.target)
     options = BuildOptions(args.workspace, args.optimization_level)

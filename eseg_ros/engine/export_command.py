@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from eseg_ros.arguments import engine_size
+from eseg_ros.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.source.suffix == ".ckpt":
         path = export_checkpoint(args.source, args.name, args.out, args.size, args.data)
     elif args.size is None:
-        raise ValueError(
+        raise UsageError(
             f"{args.source} is no checkpoint (.ckpt); to fit an engine to another size say which: --size 1024x512"
         )
     else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eseg_ros.errors import UsageError
 from eseg_ros.evaluation.bootstrap import LATENCY_PERCENTILES
 from eseg_ros.evaluation.compare import Change, Comparison
 
@@ -52,21 +53,21 @@ class Condition:
         """The change that the condition is about, in the unit of the limit.
 
         Raises:
-            ValueError: the comparison has no such score or sequence; the message lists those there are.
+            UsageError: the comparison has no such score or sequence; the message lists those there are.
         """
         if self.score == "frames_dropped":
             dropped = [self._dropped(run.summary) for run in (comparison.first, comparison.second)]
             return float(dropped[1] - dropped[0])
         scores = self._scores(comparison)
         if self.score not in scores:
-            raise ValueError(
+            raise UsageError(
                 f"condition {self.text!r}: these runs have no score {self.score!r}; they have "
                 f"{', '.join([*scores, 'frames_dropped'])}"
             )
         difference = scores[self.score].difference
         value = getattr(difference, self.end or "value")
         if np.isnan(value):
-            raise ValueError(f"condition {self.text!r}: there is no interval; compare with --replicates 1000")
+            raise UsageError(f"condition {self.text!r}: there is no interval; compare with --replicates 1000")
         return float(value) if self.score in LATENCY_PERCENTILES else 100 * float(value)
 
     def holds(self, comparison: Comparison) -> bool:
@@ -77,7 +78,7 @@ class Condition:
         if self.sequence is None:
             return dict(comparison.scores)
         if self.sequence not in comparison.sequences:
-            raise ValueError(
+            raise UsageError(
                 f"condition {self.text!r}: no common sequence {self.sequence!r}; there are "
                 f"{', '.join(comparison.sequences)}"
             )
@@ -88,7 +89,7 @@ class Condition:
         assert isinstance(sequences, list)
         found = [int(part["frames_dropped"]) for part in sequences if self.sequence in (None, part.get("name"))]
         if not found:
-            raise ValueError(f"condition {self.text!r}: no sequence {self.sequence!r}")
+            raise UsageError(f"condition {self.text!r}: no sequence {self.sequence!r}")
         return found[0]
 
 
@@ -96,7 +97,7 @@ def parse_condition(text: str) -> Condition:
     """Read a condition.
 
     Raises:
-        ValueError: the text is none; the message gives the grammar.
+        UsageError: the text is none; the message gives the grammar.
     """
     parts = _SYNTAX.fullmatch(text)
     try:
@@ -106,7 +107,7 @@ def parse_condition(text: str) -> Condition:
         if not np.isfinite(limit):
             raise ValueError
     except ValueError:
-        raise ValueError(f"{text!r} is no condition; expected {GRAMMAR}") from None
+        raise UsageError(f"{text!r} is no condition; expected {GRAMMAR}") from None
     score, _, end = parts["score"].rpartition(".")
     if end not in _ENDS:
         score, end = parts["score"], ""

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
+from eseg_ros.errors import UsageError
 from eseg_ros.models.layers import deployed_copy
 
 MIN_INPUT_SIZE = 64  # pixels
@@ -88,7 +89,7 @@ def check_image(image: Tensor) -> None:
     if len(shape) != 4 or shape[1] != 3:
         raise ValueError(f"image has shape {shape}; expected (batch, 3, height, width)")
     if min(shape[2:]) < MIN_INPUT_SIZE:
-        raise ValueError(
+        raise UsageError(
             f"image is {shape[2]}x{shape[3]} pixels (height x width); "
             f"expected at least {MIN_INPUT_SIZE}x{MIN_INPUT_SIZE}; enlarge or pad it first"
         )

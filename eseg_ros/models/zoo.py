@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from eseg_ros.errors import UsageError
 from eseg_ros.models.eseg import ESEG_CONFIGS, Eseg
 from eseg_ros.models.fast_scnn import FastScnn
 from eseg_ros.models.mfaranet import Mfaranet
@@ -65,12 +66,12 @@ def build_model(name: str, num_classes: int) -> SegmentationNetwork:
         num_classes: channels of the scores, at least 2.
 
     Raises:
-        ValueError: no such network, or too few classes.
+        UsageError: no such network, or too few classes.
     """
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
+        raise UsageError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
     if num_classes < 2:
-        raise ValueError(f"a segmentation model tells at least 2 classes apart; got num_classes={num_classes}")
+        raise UsageError(f"a segmentation model tells at least 2 classes apart; got num_classes={num_classes}")
     return MODELS[name].build(num_classes)
 
 
@@ -78,6 +79,6 @@ def build_deployed(name: str, num_classes: int) -> SegmentationNetwork:
     """The network called `name` in the form that `deploy` gives, to load an engine's weights into.
 
     Raises:
-        ValueError: no such network, or too few classes.
+        UsageError: no such network, or too few classes.
     """
     return build_model(name, num_classes).deploy()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from eseg_ros.arguments import image_size
@@ -20,13 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Render the split. Returns the exit code."""
+    """Render the split."""
     from eseg_ros.rendering.dataset import render_split
 
     width, height = args.size
-    try:
-        render_split(args.root, args.split, args.frames, args.seed, width, height, args.workers)
-    except ValueError as error:
-        print(f"eseg data render: {error}", file=sys.stderr)
-        return 2
+    render_split(args.root, args.split, args.frames, args.seed, width, height, args.workers)
     return 0

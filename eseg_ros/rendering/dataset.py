@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from eseg_ros.errors import UsageError
 from eseg_ros.rendering.renderer import render_frame
 
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -41,10 +42,10 @@ def render_split(
         workers: processes; None is one a core.
 
     Raises:
-        ValueError: fewer than one frame, an empty split name, or a size under 32 pixels.
+        UsageError: fewer than one frame, an empty split name, or a size under 32 pixels.
     """
     if frames < 1 or not split:
-        raise ValueError(f"{frames} frames for split {split!r}; expected at least one frame and a name")
+        raise UsageError(f"{frames} frames for split {split!r}; expected at least one frame and a name")
     folder = root / split
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from math import sin
 import cv2
 import numpy as np
 
+from eseg_ros.errors import UsageError
 from eseg_ros.labels import CAMVID
 from eseg_ros.rendering.camera import Camera, orientation
 from eseg_ros.rendering.painter import Image, Painter
@@ -88,10 +89,10 @@ def render_drive(seed: int, frames: int, rate_hz: float, width: int, height: int
         width, height: of the frames, pixels.
 
     Raises:
-        ValueError: fewer than one frame, a rate that is not positive, or a size under 32 pixels.
+        UsageError: fewer than one frame, a rate that is not positive, or a size under 32 pixels.
     """
     if frames < 1 or not rate_hz > 0:
-        raise ValueError(f"a drive of {frames} frames at {rate_hz} Hz; expected at least one frame and a positive rate")
+        raise UsageError(f"a drive of {frames} frames at {rate_hz} Hz; expected at least one frame and a positive rate")
     _check_size(width, height)
     rng = np.random.default_rng([seed, 1])
     mount, sensor = _random_mount(rng), random_sensor(rng)
@@ -106,7 +107,7 @@ def render_frame(seed: int | tuple[int, ...], width: int, height: int) -> Render
     """One frame of a drive of its own: another seed is another street, light and camera.
 
     Raises:
-        ValueError: a size under 32 pixels.
+        UsageError: a size under 32 pixels.
     """
     _check_size(width, height)
     seeds = [seed] if isinstance(seed, int) else list(seed)
@@ -160,4 +161,4 @@ def _random_mount(rng: np.random.Generator) -> Mount:
 
 def _check_size(width: int, height: int) -> None:
     if min(width, height) < SMALLEST:
-        raise ValueError(f"frames of {width}x{height} pixels; expected at least {SMALLEST}x{SMALLEST}")
+        raise UsageError(f"frames of {width}x{height} pixels; expected at least {SMALLEST}x{SMALLEST}")

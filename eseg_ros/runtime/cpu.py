@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eseg_ros.engine.manifest import Engine, EngineManifest
-from eseg_ros.errors import DeviceError, EngineError
+from eseg_ros.errors import DeviceError, EngineError, UsageError
 from eseg_ros.runtime.image import decode
 from eseg_ros.runtime.postprocess import Postprocessor
 from eseg_ros.runtime.preprocess import Preprocessor
@@ -65,7 +65,7 @@ class CpuRuntime(ABC):
 
     def __init__(self, engine: Engine, slots: int = 2, threads: int = 0) -> None:
         if slots < 1 or threads < 0:
-            raise ValueError(f"slots is {slots} and threads is {threads}; expected slots >= 1 and threads >= 0")
+            raise UsageError(f"slots is {slots} and threads is {threads}; expected slots >= 1 and threads >= 0")
         manifest = engine.manifest
         self.manifest: EngineManifest = manifest
         self.slots = slots

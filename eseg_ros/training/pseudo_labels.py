@@ -18,6 +18,7 @@ from tqdm import tqdm
 from eseg_ros.data.layouts import IMAGE_SUFFIXES
 from eseg_ros.data.reading import DataError, Image
 from eseg_ros.engine.manifest import portable_path, sha256_of, write_atomically
+from eseg_ros.errors import UsageError
 from eseg_ros.training.teacher import Teacher, load_teacher
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
@@ -44,7 +45,7 @@ class PseudoLabelOptions:
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0 or not 0 <= self.threshold < 1 or self.every < 1:
-            raise ValueError(f"{self}; expected scales above 0, a threshold from 0 up to 1, and every from 1")
+            raise UsageError(f"{self}; expected scales above 0, a threshold from 0 up to 1, and every from 1")
 
 
 @dataclass(frozen=True, slots=True)

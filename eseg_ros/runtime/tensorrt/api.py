@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from eseg_ros.engine.manifest import EngineManifest
 from eseg_ros.engine.plan import TARGETS, BuildOptions, Machine
-from eseg_ros.errors import EngineError, RuntimeUnavailableError
+from eseg_ros.errors import EngineError, RuntimeUnavailableError, UsageError
 from eseg_ros.runtime.cpu import TensorInfo
 from eseg_ros.runtime.cuda.driver import DeviceInfo
 
@@ -68,11 +68,11 @@ def machine_ahead(trt: Any, capabilities: Collection[str] = ()) -> Machine:
         capabilities: their compute capabilities, e.g. ("8.6",); all that it knows by default.
 
     Raises:
-        ValueError: it does not know one of them.
+        UsageError: it does not know one of them.
     """
     known = _ahead_capabilities(trt)
     if unknown := [capability for capability in capabilities if capability not in known]:
-        raise ValueError(
+        raise UsageError(
             f"TensorRT for RTX {trt.__version__} builds for compute capability {', '.join(known)}; not for "
             f"{', '.join(unknown)}. Use --target tensorrt on the machine itself"
         )
@@ -129,7 +129,7 @@ def configure(trt: Any, config: Any, engine: EngineManifest, machine: Machine, o
     scratch memory is an order of magnitude smaller so.
 
     Raises:
-        ValueError: this version has no such option.
+        UsageError: this version has no such option.
     """
     config.clear_flag(trt.BuilderFlag.TF32)
     if not is_strongly_typed(trt):
@@ -143,7 +143,7 @@ def configure(trt: Any, config: Any, engine: EngineManifest, machine: Machine, o
         config.max_aux_streams = 0
     if options.optimization_level is not None:
         if not hasattr(config, "builder_optimization_level"):
-            raise ValueError(f"{machine} has no optimization levels; leave out --optimization-level")
+            raise UsageError(f"{machine} has no optimization levels; leave out --optimization-level")
         config.builder_optimization_level = options.optimization_level
     if machine.target == "rtx":
         ahead = _ahead_capabilities(trt)
