@@ -13,6 +13,7 @@ from eseg_ros.bag.create import FRAME_ID, IMAGE_TOPIC
 from eseg_ros.bag.writer import BagWriter
 from eseg_ros.evaluation.bench import rounded
 from eseg_ros.evaluation.live import LiveError, run_live
+from eseg_ros.evaluation.processes import NODE_LOG
 from eseg_ros.runtime.types import Image8
 
 
@@ -33,7 +34,7 @@ def time_node(
         p50, p95, p99: milliseconds from an image's publication to its mask's arrival; frames, published, rate_hz.
 
     Raises:
-        LiveError: the node failed, or gave no mask.
+        LiveError, ProcessError: the node failed, or gave no mask.
     """
     bag = folder / "images"
     with BagWriter(bag) as writer:
@@ -43,7 +44,7 @@ def time_node(
     run = run_live(bag, IMAGE_TOPIC, compressed=False, engine=engine, folder=folder, parameters={"runtime": runtime})
     latencies = list(run.latency_by_stamp().values())
     if not latencies:
-        raise LiveError(f"the node gave no mask for {frames} images; its log: {folder / 'node.log'}")
+        raise LiveError(f"the node gave no mask for {frames} images; its log: {folder / NODE_LOG}")
     return {
         **{f"p{percent}": rounded(np.percentile(latencies, percent)) for percent in (50, 95, 99)},
         "frames": frames,

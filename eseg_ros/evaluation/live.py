@@ -6,29 +6,31 @@ Everything of ROS happens in the two processes started here; this module needs n
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from eseg_ros.bag.reader import BagReader, mono8_pixels
 from eseg_ros.errors import EsegError
+from eseg_ros.evaluation.processes import (
+    CAMERA,
+    MASK_TOPIC,
+    NODE_LOG,
+    last_lines,
+    node_parameters,
+    ros_environment,
+    running_node,
+    stop_process,
+)
 from eseg_ros.evaluation.scoring import FrameView
 from eseg_ros.evaluation.sequences import BagSequence, ByStamp
 from eseg_ros.runtime.types import Frame
-from eseg_ros.share import share_folder
 
-CAMERA = "camera"
-MASK_TOPIC = f"/segmentation/{CAMERA}/mask"
-NODE_LOG = "node.log"
-PARAMETERS_FILE = "node.yaml"
 MASK_BAG = "masks"
 RECORD_FILE = "replay.json"
 
@@ -43,8 +45,6 @@ DROPPED = {
 """Where frames can get lost, in the order of their way: key in summary.json -> words in the report."""
 
 _POLL_S = 0.2
-_STOP_TIMEOUT_S = 15.0
-_LOG_LINES = 15
 
 
 class LiveError(EsegError):
@@ -151,20 +151,13 @@ def run_live(
         parameters: further parameters of the node.
 
     Raises:
-        LiveError: the node died, did not become active, or did not end cleanly.
+        LiveError: the node died or did not become active.
+        ProcessError: it did not end cleanly.
     """
     environment = ros_environment()
-    camera = {"image_topic": topic, "transport": "compressed" if compressed else "raw"}
-    node_parameters = {
-        "engine": str(engine.resolve()),
-        "camera_names": [CAMERA],
-        "cameras": {CAMERA: camera},
-        "use_sim_time": True,
-        "diagnostics_period_s": 0.5,
-        **(parameters or {}),
-    }
+    given = {"use_sim_time": True, "diagnostics_period_s": 0.5, **(parameters or {})}
     limit = [] if frames is None else ["--frames", str(frames)]
-    with running_node(node_parameters, folder, environment) as node:
+    with running_node(node_parameters(engine, topic, compressed=compressed) | given, folder, environment) as node:
         command = [sys.executable, "-m", "eseg_ros.node.recorder", str(bag), "--topic", topic, "--rate", str(rate)]
         command += ["--mask-topic", MASK_TOPIC, "--masks", str(folder / MASK_BAG)]
         command += ["--record", str(folder / RECORD_FILE), *limit]
@@ -174,7 +167,7 @@ def run_live(
         finally:
             stop_process(recorder)
         if status != 0:
-            raise LiveError(f"the replay ended with status {status}, see above. {_last_lines(folder)}")
+            raise LiveError(f"the replay ended with status {status}, see above. {last_lines(folder / NODE_LOG)}")
     replay = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
     return LiveRun(
         masks=folder / MASK_BAG,
@@ -185,26 +178,6 @@ def run_live(
     )
 
 
-@contextmanager
-def running_node(
-    parameters: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The node in its own process; asked to end by SIGTERM, which it must do with status 0."""
-    path = folder / PARAMETERS_FILE
-    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}), encoding="utf-8")
-    command = [sys.executable, "-m", "eseg_ros.node.main", "--ros-args", "--params-file", str(path)]
-    with (folder / NODE_LOG).open("wb") as log:
-        node = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            yield node
-        except BaseException:
-            stop_process(node)
-            raise
-        status = stop_process(node)
-    if status != 0:
-        raise LiveError(f"the node ended with status {status} on SIGTERM, expected 0. {_last_lines(folder)}")
-
-
 def _wait(recorder: subprocess.Popen[bytes], node: subprocess.Popen[bytes], folder: Path) -> int:
     """The recorder's exit status; an error as soon as the node is gone."""
     while True:
@@ -212,38 +185,10 @@ def _wait(recorder: subprocess.Popen[bytes], node: subprocess.Popen[bytes], fold
             return recorder.wait(_POLL_S)
         except subprocess.TimeoutExpired:
             if node.poll() is not None:
-                raise LiveError(f"the node died with status {node.returncode}. {_last_lines(folder)}") from None
-
-
-def stop_process(process: subprocess.Popen[Any]) -> int:
-    """End a process by SIGTERM, and by SIGKILL if that does not help; returns its exit status."""
-    if process.poll() is None:
-        process.terminate()
-    try:
-        return process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
-
-
-def ros_environment() -> dict[str, str]:
-    """This process's environment with a ROS domain of its own on this machine and large images in shared memory."""
-    profile = str(share_folder() / "config" / "fastdds.xml")
-    return {
-        **os.environ,
-        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),  # up to 101 its ports cannot meet the ephemeral ones
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
-        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
-        "RCUTILS_COLORIZED_OUTPUT": "0",
-        "PYTHONUNBUFFERED": "1",
-    }
+                raise LiveError(
+                    f"the node died with status {node.returncode}. {last_lines(folder / NODE_LOG)}"
+                ) from None
 
 
 def _values(diagnostics: Mapping[str, Any], name_end: str) -> Mapping[str, str]:
     return next((status["values"] for name, status in diagnostics.items() if name.endswith(name_end)), {})
-
-
-def _last_lines(folder: Path) -> str:
-    lines = (folder / NODE_LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
-    return f"The last lines of {folder / NODE_LOG}:\n" + "\n".join(f"  {line}" for line in lines or ["(none)"])

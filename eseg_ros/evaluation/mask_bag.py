@@ -8,7 +8,7 @@ from types import TracebackType
 import cv2
 
 from eseg_ros.bag.writer import BagWriter
-from eseg_ros.evaluation.live import CAMERA, MASK_TOPIC
+from eseg_ros.evaluation.processes import CAMERA, MASK_TOPIC
 from eseg_ros.evaluation.scoring import FrameView
 from eseg_ros.labels import ClassSet
 from eseg_ros.runtime.paint import Painter

@@ -1,4 +1,4 @@
-"""Processes of ROS's side, started, heard, measured and ended from this side."""
+"""Processes of ROS's side, started, heard, measured and ended from this side: the node, and what surrounds it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,56 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from eseg_ros.errors import EsegError
-from eseg_ros.evaluation.live import stop_process
+from eseg_ros.share import share_folder
+
+CAMERA = "camera"
+MASK_TOPIC = f"/segmentation/{CAMERA}/mask"
+NODE_LOG = "node.log"
+PARAMETERS_FILE = "node.yaml"
 
 _LOG_LINES = 15
+_STOP_TIMEOUT_S = 15.0
 
 
 class ProcessError(EsegError):
     """A process failed; the message ends with its last lines."""
+
+
+def node_parameters(engine: Path, topic: str, *, compressed: bool = False) -> dict[str, Any]:
+    """Parameters of the node with one camera, CAMERA, on an image topic.
+
+    Args:
+        engine: manifest.
+        topic: of its images.
+        compressed: whether these are CompressedImage.
+    """
+    camera = {"image_topic": topic, "transport": "compressed" if compressed else "raw"}
+    return {"engine": str(engine.resolve()), "camera_names": [CAMERA], "cameras": {CAMERA: camera}}
+
+
+@contextmanager
+def running_node(
+    parameters: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The segmentation node, asked to end by SIGTERM at the end; its output goes to FOLDER/node.log.
+
+    Raises:
+        ProcessError: it ended with another status than 0.
+    """
+    path = folder / PARAMETERS_FILE
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}), encoding="utf-8")
+    command = [sys.executable, "-m", "eseg_ros.node.main", "--ros-args", "--params-file", str(path)]
+    with (folder / NODE_LOG).open("wb") as log:
+        node = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield node
+        finally:
+            status = stop_process(node)
+    if status != 0:
+        raise ProcessError(f"the node ended with status {status}, expected 0. {last_lines(folder / NODE_LOG)}")
 
 
 @contextmanager
@@ -40,6 +82,31 @@ def running(
             process.stdout.close()
     if status != 0:
         raise ProcessError(f"{name} ended with status {status}, expected 0. {last_lines(folder / f'{name}.log')}")
+
+
+def stop_process(process: subprocess.Popen[Any]) -> int:
+    """End a process by SIGTERM, and by SIGKILL if that does not help; returns its exit status."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        return process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def ros_environment() -> dict[str, str]:
+    """This process's environment with a ROS domain of its own on this machine and large images in shared memory."""
+    profile = str(share_folder() / "config" / "fastdds.xml")
+    return {
+        **os.environ,
+        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),  # up to 101 its ports cannot meet the ephemeral ones
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
+        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
+        "RCUTILS_COLORIZED_OUTPUT": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def until_said(process: subprocess.Popen[str], word: str, log: Path) -> None:

@@ -5,34 +5,36 @@ Every output is subscribed to, so that everything is computed and published, and
 
 from __future__ import annotations
 
-import argparse
 import html
 import json
-import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from eseg_ros.arguments import positive_float
-from eseg_ros.bag.create import IMAGE_TOPIC, render_bag
 from eseg_ros.bag.reader import BagReader
 from eseg_ros.bag.writer import COMPRESSED_IMAGE
-from eseg_ros.errors import EsegError
+from eseg_ros.engine.manifest import write_atomically
+from eseg_ros.errors import EsegError, UsageError
 from eseg_ros.evaluation.charts import timeline_svg
-from eseg_ros.evaluation.live import CAMERA, MASK_TOPIC, ros_environment, running_node
-from eseg_ros.evaluation.machine import machine_description
-from eseg_ros.evaluation.processes import cpu_seconds, process_holdings, running, until_said
+from eseg_ros.evaluation.processes import (
+    CAMERA,
+    MASK_TOPIC,
+    cpu_seconds,
+    node_parameters,
+    process_holdings,
+    ros_environment,
+    running,
+    running_node,
+    until_said,
+)
 from eseg_ros.node.benchmark import HEARD
-from eseg_ros.share import find_engine
 
 OUTPUTS = ("mask", "color_mask", "overlay", "confidence")
 HEARD_FILE = "heard.json"
@@ -68,41 +70,6 @@ class Sample:
     cpu_s: float
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument("--engine", default="eseg_lite_s_street", help="name or path; default: %(default)s")
-    parser.add_argument("--bag", type=Path, help="default: a rendered drive of 10 s")
-    parser.add_argument("--topic", help="its image topic; needed if it has several")
-    parser.add_argument("--minutes", type=positive_float, default=30.0, help="default: 30")
-    parser.add_argument("--rate", type=positive_float, default=1.0, help="times the recorded speed; default: 1")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help="takes the numbers, the plot, the log"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Watch, write what was seen and say what grew; 1 if anything did."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    bag, topic = args.bag or args.out / "drive", args.topic or (None if args.bag else IMAGE_TOPIC)
-    if not bag.exists():
-        render_bag(bag, seed=0, frames=100, rate_hz=10, width=640, height=480)
-    samples, published = soak(find_engine(args.engine), bag, topic, args.minutes * 60, args.out, rate=args.rate)
-    report = {
-        "machine": machine_description(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join(["eseg", *sys.argv[1:]]),
-        "minutes": args.minutes,
-        "published": published,
-        "growth": growth(samples),
-        "samples": [asdict(sample) for sample in samples],
-    }
-    write_report(report, args.out)
-    for name, judged in report["growth"].items():
-        print(f"{name}: {judged['from']:g} to {judged['to']:g}{'' if judged['held'] else ', which is growth'}")
-    print(f"{published} masks in {args.minutes:g} minutes; plot: {args.out / PAGE_FILE}")
-    return 0 if all(judged["held"] for judged in report["growth"].values()) else 1
-
-
 def soak(
     engine: Path,
     bag: Path,
@@ -133,13 +100,7 @@ def soak(
     """
     name, compressed = _image_topic(bag, topic)
     environment = ros_environment()
-    camera = {"image_topic": name, "transport": "compressed" if compressed else "raw"}
-    parameters = {
-        "engine": str(engine.resolve()),
-        "camera_names": [CAMERA],
-        "cameras": {CAMERA: camera},
-        "use_sim_time": True,
-    }
+    parameters = node_parameters(engine, name, compressed=compressed) | {"use_sim_time": True}
     player = [str(bag), "--topics", name, "--rate", str(rate), "--loop"]
     player += ["--wait-for-subscribers", "1", "--wait-timeout", "120"]
     listener = [*(f"/segmentation/{CAMERA}/{output}" for output in OUTPUTS), "--record", str(folder / HEARD_FILE)]
@@ -157,10 +118,10 @@ def growth(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
     """Name of LIMITS -> {"from", "to", "held"}: medians of the first fifth after settling and of the last fifth.
 
     Raises:
-        ValueError: fewer than ten samples.
+        UsageError: fewer than ten samples.
     """
     if len(samples) < 10:
-        raise ValueError(f"nothing can be concluded from {len(samples)} samples; watch for longer")
+        raise UsageError(f"nothing can be concluded from {len(samples)} samples; watch for longer")
     settled = samples[round(SETTLING * len(samples)) :]
     fifth = len(settled) // 5
     judged = {}
@@ -173,8 +134,6 @@ def growth(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """Write the numbers as JSON and as a page with a plot of each."""
-    from eseg_ros.engine.manifest import write_atomically
-
     write_atomically(folder / JSON_FILE, (json.dumps(report, indent=2) + "\n").encode())
     plots = [
         f"<h2>{title}</h2>" + timeline_svg(np.array([sample[name] for sample in report["samples"]], np.float64), {})

@@ -10,7 +10,7 @@ import pytest
 from eseg_ros.bag.reader import BagReader
 from eseg_ros.evaluation import compare_command
 from eseg_ros.evaluation.compare_command import CONDITION_HOLDS
-from eseg_ros.evaluation.live import MASK_TOPIC
+from eseg_ros.evaluation.processes import MASK_TOPIC
 from eseg_ros.evaluation.run_folder import load_run
 
 from .conftest import LABEL_TOPIC, TOPIC, BagMaker, Evaluate, painted_frame

@@ -10,7 +10,8 @@ import pytest
 from eseg_ros.bag.create import IMAGE_TOPIC, render_bag
 from eseg_ros.bag.reader import BagReader, mono8_pixels
 from eseg_ros.engine.manifest import load_engine
-from eseg_ros.evaluation.live import MASK_TOPIC, LiveRun, run_live
+from eseg_ros.evaluation.live import LiveRun, run_live
+from eseg_ros.evaluation.processes import MASK_TOPIC
 from eseg_ros.runtime.pipeline import Pipeline
 from eseg_ros.runtime.select import create_runtime
 from eseg_ros.runtime.types import Frame, Outputs, Result
