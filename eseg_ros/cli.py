@@ -30,9 +30,19 @@ JOBS: dict[str, tuple[str, str]] = {
     "evaluate": ("eseg_ros.evaluation.command", "score an engine on a data set or on bags"),
     "compare": ("eseg_ros.evaluation.compare_command", "say whether one run is better than another, and where"),
     "bench": ("eseg_ros.evaluation.bench_command", "time engines, stage by stage, side by side"),
-    "soak": ("eseg_ros.evaluation.soak", "run the node on a looping bag and watch what it holds"),
+    "soak": ("eseg_ros.evaluation.soak_command", "run the node on a looping bag and watch what it holds"),
 }
 """Command words -> (module, help)."""
+
+EXTRAS: dict[str, str] = {
+    **dict.fromkeys(("torch", "lightning", "tensorboard", "onnxscript"), "train"),
+    **dict.fromkeys(("openvino", "onnxruntime"), "cpu"),
+    "onnx": "quantize",
+    "rosbags": "bag",
+    "ray": "ray",
+    "rclpy": "jazzy",
+}
+"""Optional packages by the name that they are imported by -> the extra of setup.py that installs them."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,16 +63,33 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one job; returns its exit status. Errors made for people are printed without a traceback."""
+    """Run one job; returns its exit status. Errors made for people are printed without a traceback, others are bugs."""
     options = build_parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except (EsegError, FileNotFoundError, ValueError) as error:
-        print(f"eseg: {error}", file=sys.stderr)
-        return 1
+    except (EsegError, FileNotFoundError) as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        return _fail(_how_to_install(package))
     except KeyboardInterrupt:
         print("eseg: interrupted", file=sys.stderr)
         return 130
+
+
+def _fail(message: str) -> int:
+    print(f"eseg: {message}", file=sys.stderr)
+    return 1
+
+
+def _how_to_install(package: str) -> str:
+    extra = EXTRAS[package]
+    ways = [f"pip install 'eseg_ros[{extra}]'", f"in the sources: pip install -e '.[{extra}]'"]
+    if package == "rclpy":
+        ways.insert(0, "source a ROS 2 installation")
+    return f"this needs {package}, which is not installed: {', or '.join(ways)}"
 
 
 if __name__ == "__main__":

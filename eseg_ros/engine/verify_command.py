@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eseg_ros.arguments import positive_int
-from eseg_ros.runtime.select import RUNTIMES
+from eseg_ros.runtime import RUNTIMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

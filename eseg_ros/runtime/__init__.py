@@ -2,3 +2,6 @@
 
 Knows neither ROS nor PyTorch.
 """
+
+RUNTIMES = ("auto", "openvino", "onnxruntime", "tensorrt", "rtx")
+"""What `select.create_runtime` may be asked for: an inference library, or the fastest that is installed."""

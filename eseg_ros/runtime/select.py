@@ -7,11 +7,11 @@ import logging
 
 from eseg_ros.engine.manifest import Engine
 from eseg_ros.errors import EsegError, RuntimeUnavailableError
+from eseg_ros.runtime import RUNTIMES
 from eseg_ros.runtime.cuda.cuda_runtime import CudaOptions, CudaRuntime
 from eseg_ros.runtime.cuda.drivers import open_driver
 from eseg_ros.runtime.types import Runtime
 
-RUNTIMES = ("auto", "openvino", "onnxruntime", "tensorrt", "rtx")
 _GPU = ("tensorrt", "rtx")
 _CPU = {"openvino": "pip install openvino", "onnxruntime": "pip install onnxruntime"}
 
