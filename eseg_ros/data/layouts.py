@@ -7,15 +7,18 @@ split's samples, one that says how its labels are stored, and a row in `LAYOUTS`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from eseg_ros.data.reading import DataError, LabelCoding, identity_coding
 from eseg_ros.labels import CAMVID, CITYSCAPES, ClassSet
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+Labels = Literal["needed", "optional", "unused"]
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "testing"}
 """Usual names of splits -> what ADE20K and Mapillary Vistas call them."""
@@ -62,7 +65,7 @@ class Sample:
     Attributes:
         name: unique in its split.
         image: the frame.
-        label: its label; None where the split has none.
+        label: its label; None where the split has none, or nobody needs it.
         sequence: the drive it was taken on, "" where the data set does not say.
     """
 
@@ -108,11 +111,28 @@ def find_layout(root: Path, name: str = "auto") -> Layout:
     return next(layout for layout in LAYOUTS.values() if layout.fits(root))
 
 
-def list_samples(root: Path, split: str, layout: Layout) -> list[Sample]:
-    """All samples of a split, sorted by name: the order in which they were driven.
+def list_samples(
+    root: Path,
+    split: str,
+    layout: Layout,
+    *,
+    labels: Labels = "optional",
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+) -> list[Sample]:
+    """Samples of a split, sorted by name: the order in which they were driven.
+
+    Args:
+        root: root of the data set.
+        split: name of the split.
+        layout: how the data set is kept.
+        labels: "needed": every frame must have one; "optional": the split may be without, but not some of its frames;
+            "unused": whether there are any does not matter, and the samples have none.
+        include: only frames whose names begin with one of these, such as "0016E5" for a drive of CamVid; () for all.
+        exclude: no frames whose names begin with one of these, such as a drive that is held out.
 
     Raises:
-        DataError: no frames, doubled names, or frames without a label in a split that has labels.
+        DataError: no frames, doubled names, missing labels, or a beginning that fits no frame.
     """
     samples = sorted(layout.samples(root, split), key=lambda sample: sample.name)
     if not samples:
@@ -124,6 +144,14 @@ def list_samples(root: Path, split: str, layout: Layout) -> list[Sample]:
     doubled = [one.name for one, other in pairwise(samples) if one.name == other.name]
     if doubled:
         raise DataError(f"{root}: two frames of split {split!r} are called {doubled[0]!r}; names must differ")
+    samples = _select(samples, include, exclude, f"{root}: split {split!r}")
+    if labels == "unused":
+        return [replace(sample, label=None) for sample in samples]
+    if labels == "needed" and any(sample.label is None for sample in samples):
+        raise DataError(
+            f"{root}: split {split!r} has no labels; expected {layout.expected}. Choose another split; here are "
+            f"{', '.join(layout.splits(root))}"
+        )
     missing = [sample for sample in samples if sample.label is not None and not sample.label.is_file()]
     if missing:
         raise DataError(
@@ -131,6 +159,22 @@ def list_samples(root: Path, split: str, layout: Layout) -> list[Sample]:
             f"{missing[0].image.name} (expected {missing[0].label}); list all: eseg data check {root}"
         )
     return samples
+
+
+def _select(samples: list[Sample], include: tuple[str, ...], exclude: tuple[str, ...], where: str) -> list[Sample]:
+    """The samples whose names begin as asked for; `where` they are, for errors."""
+    for prefix in (*include, *exclude):
+        if not any(sample.name.startswith(prefix) for sample in samples):
+            # A mistyped drive would be trained on and judged by at once.
+            raise DataError(
+                f"{where} has no frame whose name begins with {prefix!r}; its frames are {samples[0].name} to "
+                f"{samples[-1].name}. Correct include or exclude"
+            )
+    kept = [sample for sample in samples if sample.name.startswith(include or "")]
+    kept = [sample for sample in kept if not sample.name.startswith(exclude)]
+    if not kept:
+        raise DataError(f"{where}: include {include} and exclude {exclude} leave none of {len(samples)} frames")
+    return kept
 
 
 def _images(folder: Path) -> list[Path]:
@@ -232,8 +276,8 @@ def _ade20k_splits(root: Path) -> list[str]:
 def _ade20k_coding(classes: ClassSet) -> LabelCoding:
     if len(classes) != 150:
         raise DataError(
-            f"ADE20K's scene parsing labels have 150 classes, class set {classes.name!r} has {len(classes)}; set "
-            "classes to the data set's own objectInfo150.txt"
+            f"ADE20K's scene parsing labels have 150 classes, class set {classes.name!r} has {len(classes)}; expected "
+            "the classes of the data set's own objectInfo150.txt"
         )
     ids = {0: classes.ignore_id, **{i + 1: i for i in range(150)}}
     return LabelCoding("ade20k (0 = none, 1 to 150)", ids, {})
@@ -258,7 +302,7 @@ def _mapillary_coding(classes: ClassSet) -> LabelCoding:
 
 def _require(data: str, classes: ClassSet, expected: ClassSet) -> None:
     if classes.names != expected.names:
-        raise DataError(f"{data} gives the classes of {expected.name!r}; the recipe asks for {classes.name!r}")
+        raise DataError(f"{data} gives the classes of {expected.name!r}; those of {classes.name!r} were asked for")
 
 
 def _all(*checks: Callable[[Path], bool]) -> Callable[[Path], bool]:

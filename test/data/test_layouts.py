@@ -113,6 +113,14 @@ def own_folder(root: Path) -> Tree:
     return Tree(root, "folder", str(root / "classes.yaml"), ("drive1_2",), ((0, 1, IGNORE),), ("drive1",))
 
 
+def drives(root: Path) -> Path:
+    """Frames of CamVid's drives, in plain folders."""
+    for name in DRIVES:
+        write(root / "train/images" / f"{name}.png", FRAME)
+        write(root / "train/labels" / f"{name}.png", [[0, 1, 2]])
+    return root
+
+
 TREES = {
     "cityscapes": cityscapes,
     "camvid_folders": camvid_folders,
@@ -170,6 +178,15 @@ def test_a_frame_whose_label_is_missing_is_named(tree: Tree) -> None:
         list_samples(tree.root, "train", layout)
 
 
+def test_labels_that_nobody_uses_may_be_missing(tree: Tree) -> None:
+    layout = find_layout(tree.root)
+    label = list_samples(tree.root, "train", layout)[0].label
+    assert label is not None
+    label.unlink()
+    samples = list_samples(tree.root, "train", layout, labels="unused")
+    assert [(sample.name, sample.label) for sample in samples] == [(name, None) for name in tree.names]
+
+
 def test_a_split_that_is_not_there_names_those_that_are(tree: Tree) -> None:
     layout = find_layout(tree.root)
     with pytest.raises(DataError):
@@ -196,6 +213,8 @@ def test_the_test_split_of_cityscapes_has_no_labels(tmp_path: Path) -> None:
     write(tmp_path / "leftImg8bit/test/berlin/berlin_000000_000019_leftImg8bit.png", FRAME)
     layout = find_layout(tmp_path)
     assert list_samples(tmp_path, "test", layout)[0].label is None
+    with pytest.raises(DataError, match="split 'test' has no labels"):
+        list_samples(tmp_path, "test", layout, labels="needed")
     with pytest.raises(DataError, match="has no label"):
         SegmentationFolder(tmp_path, "test", CITYSCAPES, cache=False)
 
@@ -204,6 +223,44 @@ def test_camvids_original_folders_without_a_list_of_the_split_are_an_error(tmp_p
     (tmp_path / "701_StillsRaw_full").mkdir()
     with pytest.raises(DataError, match=r"val\.txt: missing"):
         list_samples(tmp_path, "val", find_layout(tmp_path))
+
+
+DRIVES = ("0001TP_006690", "0006R0_f00930", "0016E5_00390", "0016E5_08159")
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        (("0016E5",), (), DRIVES[2:]),
+        ((), ("0016E5",), DRIVES[:2]),
+        (("0001TP", "0016E5"), ("0016E5_08",), (DRIVES[0], DRIVES[2])),
+    ],
+)
+def test_whole_drives_can_be_chosen_and_held_out(
+    tmp_path: Path, include: tuple[str, ...], exclude: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    layout = find_layout(drives(tmp_path))
+    samples = list_samples(tmp_path, "train", layout, include=include, exclude=exclude)
+    assert tuple(sample.name for sample in samples) == expected
+
+
+@pytest.mark.parametrize(("include", "exclude"), [(("0016E5", "0016E6"), ()), ((), ("0016E6",))])
+def test_a_mistyped_drive_is_an_error(tmp_path: Path, include: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+    layout = find_layout(drives(tmp_path))
+    with pytest.raises(DataError, match=r"begins with '0016E6'; its frames are 0001TP_006690 to 0016E5_08159"):
+        list_samples(tmp_path, "train", layout, include=include, exclude=exclude)
+
+
+def test_a_choice_that_leaves_no_frame_is_an_error(tmp_path: Path) -> None:
+    layout = find_layout(drives(tmp_path))
+    with pytest.raises(DataError, match="leave none of 4 frames"):
+        list_samples(tmp_path, "train", layout, include=("0001TP",), exclude=("0001TP",))
+
+
+def test_frames_that_are_not_chosen_need_no_label(tmp_path: Path) -> None:
+    layout = find_layout(drives(tmp_path))
+    (tmp_path / "train/labels/0001TP_006690.png").unlink()
+    assert len(list_samples(tmp_path, "train", layout, exclude=("0001TP",))) == 3
 
 
 def test_every_original_class_of_camvid_but_void_belongs_to_at_most_one_of_the_eleven() -> None:
