@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from eseg_ros.bag.writer import BagWriter
+from eseg_ros.data.reading import ANY_IDS, read_bgr, read_label
 from eseg_ros.errors import BagError
 from eseg_ros.rendering.renderer import RenderedFrame, render_drive
 
@@ -42,7 +40,8 @@ def create_bag(
     Args:
         path: the new bag's folder.
         images: folder of image files.
-        labels: folder of single-channel label files with the images' names, or None. They get their image's stamp.
+        labels: folder of 8-bit label files, ids or indices of a palette, with the images' names, or None. They get
+            their image's stamp.
         rate_hz: frames a second, which the stamps follow.
         topic: raw bgr8 images or, with `compressed`, the files' own bytes.
         label_topic: class ids as mono8 images.
@@ -53,7 +52,8 @@ def create_bag(
         How many images were written.
 
     Raises:
-        BagError: there are no images, labels are missing, a file cannot be used, or `path` exists.
+        BagError: there are no images, labels are missing, or `path` exists.
+        DataError: a file cannot be used.
     """
     suffixes = COMPRESSED_FORMATS if compressed else RAW_SUFFIXES
     files = _files(images, suffixes)
@@ -65,9 +65,9 @@ def create_bag(
                 image_format = COMPRESSED_FORMATS[file.suffix.lower()]
                 bag.write_compressed(topic, file.read_bytes(), image_format, stamp_ns, FRAME_ID)
             else:
-                bag.write_image(topic, _read(file, cv2.IMREAD_COLOR), stamp_ns, FRAME_ID)
+                bag.write_image(topic, read_bgr(file), stamp_ns, FRAME_ID)
             if file in label_files:
-                bag.write_image(label_topic, _read_label(label_files[file]), stamp_ns, FRAME_ID, "mono8")
+                bag.write_image(label_topic, read_label(label_files[file], ANY_IDS), stamp_ns, FRAME_ID, "mono8")
     return len(files)
 
 
@@ -114,20 +114,3 @@ def _label_files(images: list[Path], folder: Path) -> dict[Path, Path]:
             f"{Path(missing[0]).stem}.png"
         )
     return {path: by_stem[path.stem] for path in images}
-
-
-def _read(path: Path, flags: int) -> npt.NDArray[np.uint8]:
-    image: npt.NDArray[np.uint8] | None = cv2.imread(str(path), flags)
-    if image is None:
-        raise BagError(f"{path} cannot be decoded as an image; replace or remove the file")
-    return image
-
-
-def _read_label(path: Path) -> npt.NDArray[np.uint8]:
-    label = _read(path, cv2.IMREAD_UNCHANGED)  # any conversion would turn the colours of a palette file into ids
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise BagError(
-            f"label {path} has shape {label.shape} and type {label.dtype}; expected class ids in one 8-bit channel "
-            "(a file of colours must be turned into ids first)"
-        )
-    return label

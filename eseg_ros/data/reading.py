@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from eseg_ros.errors import EsegError
 from eseg_ros.labels import ClassSet
+from eseg_ros.runtime.types import Frame
 
 Image = npt.NDArray[np.uint8]
 
@@ -38,6 +39,10 @@ class LabelCoding:
     colors: Mapping[tuple[int, int, int], int]
 
 
+ANY_IDS = LabelCoding("any class set", {i: i for i in range(256)}, {})
+"""Ids whose classes are not known where they are read: every 8-bit value stands for itself."""
+
+
 def identity_coding(classes: ClassSet) -> LabelCoding:
     """Labels that store the class ids themselves, and the ignored id."""
     ids = {i: i for i in (*range(len(classes)), classes.ignore_id)}
@@ -45,16 +50,40 @@ def identity_coding(classes: ClassSet) -> LabelCoding:
 
 
 def read_image(path: Path) -> Image:
-    """(H, W, 3) uint8 RGB.
+    """(H, W, 3) uint8 RGB, as networks are trained on it.
 
     Raises:
         DataError: not a readable image.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataError(f"{path}: not a readable image; replace it, or take it and its label out of the split")
-    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    rgb: Image = cv2.cvtColor(read_bgr(path), cv2.COLOR_BGR2RGB)
     return rgb
+
+
+def read_bgr(path: Path) -> Image:
+    """(H, W, 3) uint8 BGR, as OpenCV and cameras have it.
+
+    Raises:
+        DataError: not a readable image.
+    """
+    image: Image | None = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{path}: not a readable image; replace it, or remove it and its label")
+    return image
+
+
+def read_frame(path: Path, stamp_ns: int = 0) -> Frame:
+    """An image file as a bgr8 camera frame.
+
+    Raises:
+        DataError: not a readable image.
+    """
+    return image_frame(read_bgr(path), stamp_ns)
+
+
+def image_frame(image: Image, stamp_ns: int = 0) -> Frame:
+    """(H, W, 3) uint8 BGR, contiguous, as a camera frame over the same memory."""
+    height, width, _ = image.shape
+    return Frame(image.data.cast("B"), "bgr8", width, height, 3 * width, stamp_ns)
 
 
 def read_label(path: Path, coding: LabelCoding) -> Image:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from eseg_ros.data.layouts import find_layout, list_samples
+from eseg_ros.data.reading import read_frame
 from eseg_ros.engine.manifest import InputSpec
 from eseg_ros.errors import EngineError, RuntimeUnavailableError
-from eseg_ros.evaluation.dataset import list_samples, read_frame
 from eseg_ros.runtime.image import decode
 from eseg_ros.runtime.preprocess import Preprocessor
 from eseg_ros.runtime.types import Image8
@@ -33,7 +34,7 @@ def parity_inputs(spec: InputSpec, data: Path | None) -> list[Tensor32]:
         (1, 3, height, width) arrays.
 
     Raises:
-        DatasetError: `data` has no readable frames.
+        DataError: `data` has no readable frames.
     """
     preprocess = Preprocessor(spec)
     tensors = []
@@ -51,7 +52,7 @@ def _images(spec: InputSpec, data: Path | None) -> Iterator[Image8]:
 
         yield from (render_frame(seed, spec.width, spec.height).image for seed in range(FRAMES))
         return
-    samples = list_samples(data, "val")
+    samples = list_samples(data, "val", find_layout(data), labels="unused")
     for index in np.linspace(0, len(samples) - 1, FRAMES).astype(int):
         yield decode(read_frame(samples[index].image))
 

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from eseg_ros.data.layouts import find_layout, list_samples
+from eseg_ros.data.reading import read_frame
 from eseg_ros.engine.half import nodes_beyond_half, to_half, with_half_rounding
 from eseg_ros.engine.int8 import layer_errors, to_int8
 from eseg_ros.engine.manifest import (
@@ -37,7 +38,6 @@ from eseg_ros.engine.manifest import (
 )
 from eseg_ros.engine.verify import spread, verify
 from eseg_ros.errors import EngineError, RuntimeUnavailableError
-from eseg_ros.evaluation.dataset import read_frame
 from eseg_ros.runtime.image import decode
 from eseg_ros.runtime.preprocess import Preprocessor
 

@@ -18,10 +18,9 @@ import numpy as np
 from tqdm import tqdm
 
 from eseg_ros.data.layouts import Sample, find_layout, list_samples
-from eseg_ros.data.reading import DataError, LabelCoding, read_label
+from eseg_ros.data.reading import DataError, LabelCoding, read_frame, read_label
 from eseg_ros.engine.manifest import load_engine, portable_path, write_manifest
 from eseg_ros.errors import EngineError, FrameError
-from eseg_ros.evaluation.dataset import read_frame
 from eseg_ros.evaluation.metrics import ConfusionMatrix
 from eseg_ros.runtime.pipeline import Pipeline
 from eseg_ros.runtime.select import create_runtime

@@ -26,9 +26,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from eseg_ros.data.layouts import find_layout, list_samples
+from eseg_ros.data.reading import image_frame, read_frame
 from eseg_ros.engine.manifest import load_engine
 from eseg_ros.errors import EsegError, RuntimeUnavailableError
-from eseg_ros.evaluation.dataset import image_frame, list_samples, read_frame
 from eseg_ros.evaluation.machine import machine_description
 from eseg_ros.runtime.image import decode
 from eseg_ros.runtime.pipeline import Pipeline
@@ -304,7 +305,7 @@ def frame_images(size: Size, data: Path | None) -> Iterable[Image8]:
         from eseg_ros.rendering.renderer import render_frame
 
         return (render_frame(seed, *size).image for seed in range(FRAMES))
-    samples = list_samples(data, "val")
+    samples = list_samples(data, "val", find_layout(data), labels="unused")
     chosen = (samples[index] for index in np.linspace(0, len(samples) - 1, FRAMES).astype(int))
     return (cv2.resize(decode(read_frame(sample.image)), size) for sample in chosen)
 

@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from eseg_ros.data.reading import image_frame
 from eseg_ros.errors import DeviceError
 from eseg_ros.evaluation.bench import Size, frame_images, rounded
-from eseg_ros.evaluation.dataset import image_frame
 from eseg_ros.evaluation.machine import machine_description
 from eseg_ros.runtime.cuda.cuda_runtime import CudaOptions, CudaRuntime
 from eseg_ros.runtime.cuda.driver import Driver

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--engine", type=Path, required=True, metavar="ENGINE.json", help="the engine's manifest")
     _add_source_arguments(parser.add_argument_group("what to evaluate on (--data or --bag)"))
-    _add_truth_arguments(parser.add_argument_group("what is right (default: SPLIT/labels; nothing for bags)"))
+    _add_truth_arguments(parser.add_argument_group("what is right (default: the data set's labels; nothing for bags)"))
     _add_mode_arguments(parser.add_argument_group("how"))
     _add_output_arguments(parser.add_argument_group("what comes out"))
     _add_worker_arguments(parser.add_argument_group("who does it"))
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_source_arguments(group: argparse._ArgumentGroup) -> None:
     source = group.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, metavar="ROOT", help="data set: ROOT/SPLIT/images and ROOT/SPLIT/labels")
+    source.add_argument("--data", type=Path, metavar="ROOT", help="data set in any layout that `eseg train` knows")
     source.add_argument(
         "--bag", type=Path, nargs="+", metavar="BAG", help="bags, mcap or sqlite3, split or not, and folders of bags"
     )
@@ -111,7 +111,7 @@ def _check(args: argparse.Namespace) -> None:
     for needless, given, needed in (
         ("--live", args.live and args.bag is None, "--bag"),
         ("--label-topic", args.label_topic and args.bag is None, "--bag"),
-        ("--labels", args.labels and args.bag is None, "--bag; the labels of a data set lie in ROOT/SPLIT/labels"),
+        ("--labels", args.labels and args.bag is None, "--bag; a data set brings its own"),
         ("--topic", args.topic and args.bag is None, "--bag"),
         ("--bag", args.bag and args.out is None, "--out RUN, where scores, frames and report go"),
         ("--reference", args.reference and args.out is None, "--out RUN"),
@@ -147,6 +147,7 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _source(args: argparse.Namespace) -> tuple[list[FrameSequence], Source]:
+    from eseg_ros.engine.manifest import load_engine
     from eseg_ros.evaluation.offline import data_name
     from eseg_ros.evaluation.run import Source
     from eseg_ros.evaluation.sequences import bag_sequences, folder_sequences
@@ -154,7 +155,8 @@ def _source(args: argparse.Namespace) -> tuple[list[FrameSequence], Source]:
     limits = {"frames_limit": args.frames}
     sequences: list[FrameSequence]
     if args.bag is None:
-        sequences = [*folder_sequences(args.data, args.split, labeled=args.reference is None, limit=args.frames)]
+        classes = None if args.reference else load_engine(args.engine).manifest.classes
+        sequences = [*folder_sequences(args.data, args.split, classes, limit=args.frames)]
         return sequences, Source(data_name(args.data, args.split), None if args.reference else "labels", limits)
     sequences = [
         *bag_sequences(args.bag, args.topic, label_topic=args.label_topic, label_folder=args.labels, limit=args.frames)

@@ -27,11 +27,11 @@ def evaluate(
     threads: int = 0,
     resampling: Resampling | None = None,
 ) -> dict[str, Any]:
-    """Score an engine on every frame of `ROOT/SPLIT`, masks at the frames' own resolution; writes nothing.
+    """Score an engine on every frame of a split, masks at the frames' own resolution; writes nothing.
 
     Args:
         engine_path: the engine's manifest, ONNX file or stem.
-        root: data set with SPLIT/images and SPLIT/labels in the engine's class ids.
+        root: a data set, in any layout of `eseg_ros.data.layouts`, whose labels give the engine's classes.
         split: e.g. "val".
         runtime: "auto", "openvino", "onnxruntime" or "tensorrt".
         threads: of the inference library, 0 = its own choice.
@@ -44,12 +44,13 @@ def evaluate(
     Raises:
         EngineError: the engine cannot be used.
         RuntimeUnavailableError: the library asked for is not installed.
-        DatasetError: a frame or label is missing, unreadable or does not fit; the message names the file.
+        DataError: a frame or label is missing, unreadable or does not fit; the message names the file.
     """
     settings = Settings(engine_path, runtime, threads, measures=_PIXELS_ONLY)
     with Evaluator(settings) as evaluator:
-        record = Record.join([evaluator.evaluate(sequence) for sequence in folder_sequences(root, split)])
-    manifest = evaluator.manifest
+        manifest = evaluator.manifest
+        sequences = folder_sequences(root, split, manifest.classes)
+        record = Record.join([evaluator.evaluate(sequence) for sequence in sequences])
     header = engine_header(manifest, record)
     return {
         **header,

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from eseg_ros.data.reading import DataError
 from eseg_ros.evaluation.boundary import boundary_f
-from eseg_ros.evaluation.dataset import DatasetError
 from eseg_ros.evaluation.metrics import count_pixels
 from eseg_ros.evaluation.record import FrameScore
 from eseg_ros.evaluation.temporal import TemporalConsistency
@@ -74,7 +74,7 @@ def score_frames(
     """Each view with its score, in order.
 
     Raises:
-        DatasetError: a label has another size than its mask, or an id that is no class; the message names the file, or
+        DataError: a label has another size than its mask, or an id that is no class; the message names the file, or
             the bag and the stamp.
     """
     consistency = TemporalConsistency() if measures.temporal else None
@@ -92,7 +92,7 @@ def _score(
         try:
             confusion = count_pixels(view.mask, view.label, len(classes), classes.ignore_id)
         except ValueError as error:
-            raise DatasetError(
+            raise DataError(
                 f"{view.label_source}: {error}. Labels must be class ids of the engine's class set, one for each of "
                 "the frame's pixels"
             ) from error

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +17,10 @@ import cv2
 import numpy as np
 
 from eseg_ros.bag.reader import IMAGE_TYPES, BagReader, Topic, mono8_pixels
+from eseg_ros.data.layouts import Sample, find_layout, list_samples
+from eseg_ros.data.reading import ANY_IDS, DataError, LabelCoding, read_frame, read_label
 from eseg_ros.errors import BagError
-from eseg_ros.evaluation.dataset import DatasetError, Sample, list_samples, read_frame, read_label
+from eseg_ros.labels import ClassSet
 from eseg_ros.runtime.types import Frame, Image8
 
 FOLDER_RATE_HZ = 10.0
@@ -69,12 +71,12 @@ class FolderSequence:
     Attributes:
         name: what their file names have in common, e.g. "0016E5" of "0016E5_07959.jpg".
         samples: the files.
-        labeled: whether to read the labels.
+        coding: how the labels are stored; None: they are not read.
     """
 
     name: str
     samples: tuple[Sample, ...]
-    labeled: bool = True
+    coding: LabelCoding | None
 
     @property
     def size_bytes(self) -> int:
@@ -86,11 +88,12 @@ class FolderSequence:
         return len(self.samples)
 
     def frames(self) -> Iterator[LabeledFrame]:
-        """The frames with their labels. Raises a DatasetError that names the file."""
+        """The frames with their labels. Raises a DataError that names the file."""
         for index, sample in enumerate(self.samples):
             stamp_ns = _START_NS + round(index * 1e9 / FOLDER_RATE_HZ)
-            label = read_label(sample.label) if self.labeled else None
-            yield LabeledFrame(sample.name, read_frame(sample.image, stamp_ns), label, str(sample.label))
+            label = read_label(sample.label, self.coding) if sample.label and self.coding else None
+            source = str(sample.label or sample.image)
+            yield LabeledFrame(sample.name, read_frame(sample.image, stamp_ns), label, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +154,29 @@ class BagSequence:
                 yield LabeledFrame(str(frame.stamp_ns), frame, label, source)
 
 
-def folder_sequences(root: Path, split: str, *, labeled: bool = True, limit: int | None = None) -> list[FolderSequence]:
-    """The sequences of `ROOT/SPLIT`, told apart by what stands before the last number of the file names.
+def folder_sequences(
+    root: Path, split: str, classes: ClassSet | None, *, limit: int | None = None
+) -> list[FolderSequence]:
+    """The sequences of a split, told apart by what stands before the last number of the file names.
+
+    Args:
+        root: a data set, in any layout of `eseg_ros.data.layouts`.
+        split: e.g. "val".
+        classes: what its labels must give; None: labels are not read, and none are needed.
+        limit: at most so many frames; None for all.
 
     Raises:
-        DatasetError: there are no frames, or a label is missing.
+        DataError: there are no frames, a label is missing, or the labels do not give these classes.
     """
-    samples = list(islice(list_samples(root.resolve(), split, labeled=labeled), limit))
+    root = root.resolve()  # workers may begin elsewhere
+    layout = find_layout(root)
+    coding = None if classes is None else layout.coding(classes)
+    samples = list_samples(root, split, layout, labels="unused" if coding is None else "needed")[:limit]
     groups = [(name, tuple(group)) for name, group in groupby(samples, lambda sample: _stem(sample.name))]
     names = [name for name, _ in groups]
     if len(names) > len(samples) / 2 or len(set(names)) < len(names) or "" in names:
         groups = [(split, tuple(samples))]  # the names tell nothing
-    return [FolderSequence(name, group, labeled) for name, group in groups]
+    return [FolderSequence(name, group, coding) for name, group in groups]
 
 
 def bag_sequences(
@@ -278,14 +292,14 @@ class _LabelsByStamp:
     def __init__(self, folder: Path) -> None:
         self._paths = {stamp: path for path in sorted(folder.glob("*.png")) if (stamp := _stamp(path.stem)) is not None}
         if not self._paths:
-            raise DatasetError(
+            raise DataError(
                 f"{folder} holds no label that is named by a stamp; expected e.g. 1700000000500000000.png "
                 "(nanoseconds) or 1700000000.500000000.png (seconds)"
             )
 
     def find(self, stamp_ns: int) -> Image8 | None:
         path = self._paths.get(stamp_ns)
-        return None if path is None else read_label(path)
+        return None if path is None else read_label(path, ANY_IDS)
 
 
 def _stamp(stem: str) -> int | None:

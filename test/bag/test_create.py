@@ -5,9 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from eseg_ros.bag.create import IMAGE_TOPIC, LABEL_TOPIC, create_bag, render_bag
-from eseg_ros.bag.reader import BagReader
+from eseg_ros.bag.reader import BagReader, mono8_pixels
+from eseg_ros.data.reading import DataError
 from eseg_ros.errors import BagError
 
 SIZE = (24, 32)  # rows, columns
@@ -59,6 +61,18 @@ def test_a_label_has_its_images_stamp_and_the_ids_of_its_file(tmp_path: Path, im
     assert [(frame.data[0], frame.encoding) for frame in truth] == [(5, "mono8"), (6, "mono8"), (7, "mono8")]
 
 
+def test_the_indices_of_a_palette_file_are_the_ids(tmp_path: Path, images: Path, labels: Path) -> None:
+    ids = np.arange(SIZE[0] * SIZE[1], dtype=np.uint16).astype(np.uint8).reshape(SIZE)
+    picture = Picture.fromarray(ids, mode="P")
+    picture.putpalette(bytes(range(256)) * 3)
+    picture.save(labels / "0.png")
+
+    create_bag(tmp_path / "bag", images, labels, rate_hz=10)
+
+    with BagReader(tmp_path / "bag") as bag:
+        np.testing.assert_array_equal(mono8_pixels(next(bag.frames(LABEL_TOPIC))), ids)
+
+
 def test_compressed_images_are_the_files_themselves(tmp_path: Path, images: Path) -> None:
     create_bag(tmp_path / "bag", images, None, rate_hz=10, compressed=True)
 
@@ -89,7 +103,9 @@ def test_an_image_without_its_label_is_named_before_anything_is_written(
 def test_a_label_of_colors_is_refused_and_leaves_no_half_bag(tmp_path: Path, images: Path, labels: Path) -> None:
     cv2.imwrite(str(labels / "2.png"), np.zeros((*SIZE, 3), np.uint8))
 
-    with pytest.raises(BagError, match=r"2\.png has shape \(24, 32, 3\).*one 8-bit channel"):
+    with pytest.raises(
+        DataError, match=r"2\.png: expected class ids in an 8-bit single-channel .* shape \(24, 32, 3\)"
+    ):
         create_bag(tmp_path / "bag", images, labels, rate_hz=10)
     assert not (tmp_path / "bag").exists()
 
@@ -97,7 +113,7 @@ def test_a_label_of_colors_is_refused_and_leaves_no_half_bag(tmp_path: Path, ima
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, images: Path) -> None:
     (images / "1.png").write_bytes(b"not an image")
 
-    with pytest.raises(BagError, match=r"1\.png cannot be decoded"):
+    with pytest.raises(DataError, match=r"1\.png: not a readable image"):
         create_bag(tmp_path / "bag", images, None, rate_hz=10)
 
 

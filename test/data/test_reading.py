@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from eseg_ros.data.reading import DataError, LabelCoding, identity_coding, read_image, read_label
+from eseg_ros.data.reading import (
+    ANY_IDS,
+    DataError,
+    LabelCoding,
+    identity_coding,
+    read_bgr,
+    read_frame,
+    read_image,
+    read_label,
+)
 from eseg_ros.labels import CAMVID
+from eseg_ros.runtime.image import decode
 
 IDS = identity_coding(CAMVID)
 COLORS = LabelCoding("colors", {}, {(0, 0, 0): 255, (128, 0, 0): 1, (0, 0, 128): 8})
@@ -18,6 +28,12 @@ def test_ids_come_as_they_are_stored(tmp_path: Path) -> None:
     label = np.array([[0, 10], [255, 3]], np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), label)
     np.testing.assert_array_equal(read_label(tmp_path / "a.png", IDS), label)
+
+
+def test_ids_of_unknown_classes_all_come_as_they_are_stored(tmp_path: Path) -> None:
+    label = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    cv2.imwrite(str(tmp_path / "a.png"), label)
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png", ANY_IDS), label)
 
 
 def test_stored_ids_become_class_ids(tmp_path: Path) -> None:
@@ -81,3 +97,12 @@ def test_a_frame_is_read_as_rgb_and_a_bad_one_is_named(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.png")[0, 0].tolist() == [3, 2, 1]
     with pytest.raises(DataError, match=r"b\.png"):
         read_image(tmp_path / "b.png")
+
+
+def test_an_image_becomes_a_camera_frame_of_its_own_pixels(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    frame = read_frame(tmp_path / "a.png", stamp_ns=3)
+    np.testing.assert_array_equal(decode(frame), image)
+    np.testing.assert_array_equal(read_bgr(tmp_path / "a.png"), image)
+    assert (frame.width, frame.height, frame.stamp_ns) == (7, 5, 3)

@@ -14,12 +14,12 @@ import torch
 from onnx import numpy_helper
 
 from eseg_ros.arguments import engine_size
+from eseg_ros.data.reading import DataError
 from eseg_ros.engine import export_command
 from eseg_ros.engine.export import export_checkpoint, resize_engine
 from eseg_ros.engine.manifest import load_engine
 from eseg_ros.engine.parity import check_parity, parity_inputs
 from eseg_ros.errors import EngineError
-from eseg_ros.evaluation.dataset import DatasetError
 from eseg_ros.labels import CAMVID
 from eseg_ros.models.eseg import Eseg
 from eseg_ros.models.network import SegmentationNetwork
@@ -216,7 +216,7 @@ def test_parity_frames_come_from_the_data_set(engine: Path, tmp_path: Path) -> N
 
 
 def test_a_data_set_without_frames_is_named(engine: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"holds no \.jpg or \.png frames"):
+    with pytest.raises(DataError, match=r"split 'val' holds no frames \(\.jpg or \.png\)"):
         parity_inputs(load_engine(engine).manifest.input, tmp_path)
 
 

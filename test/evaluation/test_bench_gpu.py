@@ -15,6 +15,7 @@ from copying_network import CopyingNetwork, manifest_of
 from emulated_driver import EmulatedDriver
 from host_network import HostNetwork
 
+from eseg_ros.data.reading import image_frame
 from eseg_ros.engine.manifest import load_engine, write_manifest
 from eseg_ros.errors import DeviceError, RuntimeUnavailableError
 from eseg_ros.evaluation import bench_command
@@ -30,7 +31,6 @@ from eseg_ros.evaluation.bench_gpu import (
     summarize_gpu,
 )
 from eseg_ros.evaluation.bench_node import time_node
-from eseg_ros.evaluation.dataset import image_frame
 from eseg_ros.evaluation.torch_network import TorchNetwork, engine_network, zoo_network
 from eseg_ros.evaluation.trtexec import LAUNCH, compute_times, find_trtexec, run_trtexec, trtexec_command
 from eseg_ros.rendering.renderer import render_frame

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from eseg_ros.bag.writer import BagWriter
+from eseg_ros.data.reading import DataError
 from eseg_ros.engine.manifest import load_engine, write_manifest
 from eseg_ros.errors import EsegError
-from eseg_ros.evaluation.dataset import DatasetError
 from eseg_ros.evaluation.evaluator import Evaluator, Settings
 from eseg_ros.evaluation.metrics import ConfusionMatrix
 from eseg_ros.evaluation.record import Record
@@ -88,7 +88,7 @@ def test_a_label_that_does_not_fit_is_named_by_bag_and_stamp(tiny_engine: Path, 
         bag.write_image(LABEL_TOPIC, np.zeros((6, 8), np.uint8), PERIOD_NS, "", "mono8")
     (drive,) = bag_sequences([tmp_path / "drive"], TOPIC, label_topic=LABEL_TOPIC)
 
-    with pytest.raises(DatasetError, match=r"drive, label of 100000000: .*192x128 pixels, the label 8x6"):
+    with pytest.raises(DataError, match=r"drive, label of 100000000: .*192x128 pixels, the label 8x6"):
         evaluated(drive, Settings(tiny_engine))
 
 

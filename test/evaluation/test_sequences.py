@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 
 from eseg_ros.bag.create import create_bag
 from eseg_ros.bag.writer import BagWriter
+from eseg_ros.data.reading import DataError
 from eseg_ros.errors import BagError
-from eseg_ros.evaluation.dataset import DatasetError
 from eseg_ros.evaluation.sequences import bag_sequences, find_bags, folder_sequences
+from eseg_ros.labels import CAMVID, CITYSCAPES
 from eseg_ros.runtime.image import decode
 
 from .conftest import LABEL_TOPIC, PERIOD_NS, TOPIC, BagMaker, painted_frame
@@ -28,33 +30,66 @@ def write_split(root: Path, names: list[str]) -> Path:
 def test_a_split_falls_into_the_sequences_that_its_names_tell(tmp_path: Path) -> None:
     names = ["0006R0_f00930", "0006R0_f00960", "frankfurt_000000_000294", "frankfurt_000000_000576"]
 
-    sequences = folder_sequences(write_split(tmp_path, names), "val")
+    sequences = folder_sequences(write_split(tmp_path, names), "val", CAMVID)
 
     assert [(sequence.name, sequence.count()) for sequence in sequences] == [("0006R0_f", 2), ("frankfurt_000000", 2)]
 
 
 @pytest.mark.parametrize("names", [["0001", "0002", "0003"], ["lane", "park", "yard"], ["a_1", "b_1", "c_1"]])
 def test_a_split_whose_names_tell_nothing_is_one_sequence(tmp_path: Path, names: list[str]) -> None:
-    sequences = folder_sequences(write_split(tmp_path, names), "val")
+    sequences = folder_sequences(write_split(tmp_path, names), "val", CAMVID)
 
     assert [(sequence.name, sequence.count()) for sequence in sequences] == [("val", 3)]
 
 
 def test_frames_of_a_split_get_the_stamps_of_a_camera(tmp_path: Path) -> None:
-    (sequence,) = folder_sequences(write_split(tmp_path, ["1", "2", "3"]), "val")
+    (sequence,) = folder_sequences(write_split(tmp_path, ["1", "2", "3"]), "val", CAMVID)
 
     stamps = [labeled.frame.stamp_ns for labeled in sequence.frames()]
 
     assert np.diff(stamps).tolist() == [PERIOD_NS, PERIOD_NS]
 
 
-def test_without_labels_a_split_needs_none(tmp_path: Path) -> None:
+def test_the_labels_of_a_known_data_set_become_the_engines_ids(tmp_path: Path) -> None:
+    for folder, ending, image in (
+        ("leftImg8bit", "leftImg8bit", np.zeros((1, 3, 3), np.uint8)),
+        ("gtFine", "gtFine_labelIds", np.array([[7, 33, 0]], np.uint8)),  # road, bicycle, unlabeled
+    ):
+        (tmp_path / folder / "val/bonn").mkdir(parents=True)
+        for number in (1, 2):
+            cv2.imwrite(str(tmp_path / folder / f"val/bonn/bonn_000003_{number:06d}_{ending}.png"), image)
+
+    (sequence,) = folder_sequences(tmp_path, "val", CITYSCAPES)
+
+    assert sequence.name == "bonn_000003"
+    assert [labeled.label.tolist() for labeled in sequence.frames() if labeled.label is not None] == [
+        [[CITYSCAPES.names.index("road"), CITYSCAPES.names.index("bicycle"), CITYSCAPES.ignore_id]]
+    ] * 2
+
+
+@pytest.mark.parametrize("gone", ["labels", "labels/1.png"])
+def test_where_no_labels_are_wanted_it_does_not_matter_which_are_there(tmp_path: Path, gone: str) -> None:
+    root = write_split(tmp_path, ["1", "2"])
+    path = root / "val" / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    (sequence,) = folder_sequences(root, "val", None)
+
+    assert [labeled.label for labeled in sequence.frames()] == [None, None]
+
+
+def test_where_labels_are_wanted_a_split_without_them_is_an_error(tmp_path: Path) -> None:
     root = write_split(tmp_path, ["1", "2"])
     shutil.rmtree(root / "val/labels")
 
-    (sequence,) = folder_sequences(root, "val", labeled=False)
+    with pytest.raises(DataError, match=r"split 'val' has no labels; expected SPLIT/images.* and SPLIT/labels"):
+        folder_sequences(root, "val", CAMVID)
 
-    assert [labeled.label for labeled in sequence.frames()] == [None, None]
+
+def test_a_sequence_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    (sequence,) = folder_sequences(write_split(tmp_path, ["1", "2"]), "val", CAMVID)
+
+    assert pickle.loads(pickle.dumps(sequence)) == sequence
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -126,7 +161,7 @@ def test_a_folder_of_labels_without_stamps_is_an_error_with_an_example(make_bag:
     cv2.imwrite(str(tmp_path / "labels/left.png"), painted_frame(0)[1])
     (sequence,) = bag_sequences([make_bag("drive")], TOPIC, label_folder=tmp_path / "labels")
 
-    with pytest.raises(DatasetError, match=r"no label that is named by a stamp; expected e\.g\. 1700000000500000000"):
+    with pytest.raises(DataError, match=r"no label that is named by a stamp; expected e\.g\. 1700000000500000000"):
         next(sequence.frames())
 
 

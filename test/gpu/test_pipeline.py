@@ -14,7 +14,8 @@ import pytest
 from copying_network import CopyingNetwork, manifest_of
 from emulated_driver import EmulatedDriver
 
-from eseg_ros.evaluation.dataset import image_frame, list_samples, read_frame
+from eseg_ros.data.layouts import find_layout, list_samples
+from eseg_ros.data.reading import image_frame, read_frame
 from eseg_ros.runtime.cuda.cuda_runtime import CudaOptions, CudaRuntime
 from eseg_ros.runtime.cuda.driver import Driver
 from eseg_ros.runtime.cuda.drivers import open_driver
@@ -76,7 +77,7 @@ def test_a_frame_is_what_the_emulated_device_makes_of_it(
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="needs the CamVid frames in ../shared/datasets/camvid")
 def test_frames_of_a_real_drive(load_runtime: RuntimeLoader, emulated: CudaRuntime) -> None:
     runtime = load_runtime(CopyingNetwork(manifest_of()))
-    for sample in list_samples(CAMVID, "val")[::25]:
+    for sample in list_samples(CAMVID, "val", find_layout(CAMVID))[::25]:
         frame = read_frame(sample.image)
         assert_same(run(runtime, frame), run(emulated, frame))
 

@@ -10,7 +10,7 @@ import pytest
 from copying_network import CopyingNetwork, manifest_of
 from tqdm import tqdm
 
-from eseg_ros.evaluation.dataset import image_frame
+from eseg_ros.data.reading import image_frame
 from eseg_ros.runtime.cuda.cuda_runtime import CudaRuntime
 from eseg_ros.runtime.cuda.driver import Driver
 from eseg_ros.runtime.pipeline import Pipeline

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eseg_ros.data.reading import image_frame
 from eseg_ros.engine.manifest import Engine, load_engine
-from eseg_ros.evaluation.dataset import image_frame
 from eseg_ros.rendering.renderer import render_frame
 from eseg_ros.runtime.cuda.cuda_runtime import CudaRuntime
 from eseg_ros.runtime.cuda.drivers import open_driver
