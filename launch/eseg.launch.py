@@ -23,6 +23,7 @@ ARGUMENTS = {
     "remap": ("", "other topics of params_file, each FROM:=TO, e.g. '/left/image_raw:=/cam1/image /right:=/cam2'"),
     "use_sim_time": ("", "true: take the time from /clock; empty: as params_file says"),
     "autostart": ("", "true: configure and activate at once; empty: as params_file says"),
+    "lazy": ("", "false: take images though nobody listens to the outputs; empty: as params_file says"),
     "use_respawn": ("false", "true: start the node again when it ends"),
     "rviz": ("false", "true: show the outputs of the camera `front` in rviz2"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
@@ -39,7 +40,7 @@ def segmentation_node(given: dict[str, str]) -> Node:
     after a respawn, which launch_ros' autostart (Jazzy and later) does not.
     """
     overrides: dict[str, str | bool] = {"engine": given["engine"]} if given["engine"] else {}
-    overrides |= {name: given[name].lower() == "true" for name in ("use_sim_time", "autostart") if given[name]}
+    overrides |= {name: given[name].lower() == "true" for name in ("use_sim_time", "autostart", "lazy") if given[name]}
     image = [f"image:={given['image_topic']}"] if given["image_topic"] else []
     return Node(
         package="eseg_ros",

@@ -35,29 +35,22 @@ ARGUMENTS = {
     "evaluate": ("", "folder: when the bag has been played, score `engine` on it and write the report there"),
     "label_topic": ("", "with evaluate: the bag's topic of class ids; empty: it has none"),
     "use_sim_time": ("true", "false: the node goes by the wall clock, not by the bag's"),
+    "lazy": ("false", "true: the bag begins only when somebody listens to an output of the node"),
 }
 WAIT_S = "120"
-"""Engines may take long to load, and the bag must not begin before."""
+"""Engines may take long to load, and the bag must not begin before; a node that is not lazy subscribes right after."""
 
 
 def start_player(context: LaunchContext) -> list[Node | RegisterEventHandler]:
-    """The player, which waits until the node listens, and what comes after it."""
+    """The player, which waits until the node takes images, and what comes after it."""
     given = {name: LaunchConfiguration(name).perform(context) for name in (*ARGUMENTS, "engine", "image_topic")}
     loop = ["--loop"] if given["loop"].lower() == "true" else []
+    wait = ["--wait-for-subscribers", "1", "--wait-timeout", WAIT_S]
     player = Node(
         package="eseg_ros",
         executable="bag_player",
         name="bag_player",
-        arguments=[
-            given["bag"],
-            "--rate",
-            given["rate"],
-            *loop,
-            "--wait-for-subscribers",
-            "1",
-            "--wait-timeout",
-            WAIT_S,
-        ],
+        arguments=[given["bag"], "--rate", given["rate"], *loop, *wait],
         output="screen",
         emulate_tty=True,
     )

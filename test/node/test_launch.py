@@ -1,6 +1,6 @@
 """The launch files' own decisions, on stand-ins that only record; and the layouts that they open.
 
-ROS 2's `launch` is not on PyPI. That the stand-ins are called as the real one wants it is not tested here.
+ROS 2's `launch` is not on PyPI. The stand-ins take the arguments that Humble's takes, or Jazzy's, and no others.
 """
 
 from __future__ import annotations
@@ -20,26 +20,53 @@ from eseg_ros.cli import build_parser
 from eseg_ros.node.outputs import IMAGE_TOPICS
 
 ROOT = Path(__file__).parents[2]
-STAND_INS = {
-    "ament_index_python.packages": ["get_package_share_directory"],
-    "launch": ["LaunchContext", "LaunchDescription"],
-    "launch.actions": [
-        *("DeclareLaunchArgument", "ExecuteProcess", "IncludeLaunchDescription", "OpaqueFunction"),
-        *("RegisterEventHandler", "SetEnvironmentVariable", "Shutdown"),
-    ],
-    "launch.event_handlers": ["OnProcessExit"],
-    "launch.events.process": ["ProcessExited"],
-    "launch.launch_description_sources": ["PythonLaunchDescriptionSource"],
-    "launch.substitutions": ["LaunchConfiguration"],
-    "launch_ros.actions": ["Node"],
+DISTRIBUTIONS = {"humble": set(), "jazzy": {"respawn_max_retries"}}
+"""What `launch` lets a process be told, beyond Humble's."""
+
+ACTION = {"condition"}
+PROCESS = {
+    *("additional_env", "cached_output", "cmd", "cwd", "emulate_tty", "env", "log_cmd", "name", "on_exit", "output"),
+    *("output_format", "prefix", "respawn", "respawn_delay", "shell", "sigkill_timeout", "sigterm_timeout", *ACTION),
 }
+STAND_INS: dict[str, dict[str, tuple[int, set[str]]]] = {
+    "launch": {"LaunchContext": (0, set()), "LaunchDescription": (1, set())},
+    "launch.actions": {
+        "DeclareLaunchArgument": (1, {"default_value", "description", "choices", *ACTION}),
+        "ExecuteProcess": (0, PROCESS),
+        "IncludeLaunchDescription": (1, {"launch_arguments", *ACTION}),
+        "OpaqueFunction": (0, {"function", "args", "kwargs", *ACTION}),
+        "RegisterEventHandler": (1, ACTION),
+        "SetEnvironmentVariable": (2, ACTION),
+        "Shutdown": (0, {"reason", *ACTION}),
+    },
+    "launch.event_handlers": {"OnProcessExit": (0, {"target_action", "on_exit", "handle_once"})},
+    "launch.events.process": {"ProcessExited": (0, set())},
+    "launch.launch_description_sources": {"PythonLaunchDescriptionSource": (1, set())},
+    "launch.substitutions": {"LaunchConfiguration": (1, {"default"})},
+    "launch_ros.actions": {
+        "Node": (
+            0,
+            {
+                *("arguments", "exec_name", "executable", "namespace", "package", "parameters", "remappings"),
+                *("ros_arguments", *(PROCESS - {"cmd"})),
+            },
+        ),
+    },
+}
+"""Module -> class -> how many positional arguments it takes and which by name."""
 USUAL = {"namespace", "params_file", "use_sim_time", "log_level", "autostart", "use_respawn"}
 
 
 class Recorded:
-    """An action, event handler or substitution that remembers how it was made."""
+    """An action, event handler or substitution that remembers how it was made, and is made in no other way."""
+
+    positional: int
+    names: set[str]
 
     def __init__(self, *values: Any, **options: Any) -> None:
+        kind = type(self).__name__
+        assert len(values) == self.positional, f"{kind} takes {self.positional} positional arguments, not {values}"
+        assert options.keys() <= self.names, f"{kind} takes no {sorted(options.keys() - self.names)}"
         self.values = values
         self.options = options
 
@@ -81,13 +108,17 @@ class Launch:
                 self.started += action.options["function"](context)
 
 
-@pytest.fixture
-def launch(monkeypatch: pytest.MonkeyPatch) -> Launch:
-    for module, names in STAND_INS.items():
+@pytest.fixture(params=list(DISTRIBUTIONS))
+def launch(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Launch:
+    for module, kinds in STAND_INS.items():
         monkeypatch.setitem(sys.modules, module, ModuleType(module))
-        for name in names:
-            setattr(sys.modules[module], name, type(name, (Recorded,), {}))
-    monkeypatch.setattr(sys.modules["ament_index_python.packages"], "get_package_share_directory", lambda _: str(ROOT))
+        for name, (positional, names) in kinds.items():
+            newer = DISTRIBUTIONS[request.param] if names >= PROCESS - {"cmd"} else set()
+            members = {"positional": positional, "names": names | newer}
+            setattr(sys.modules[module], name, type(name, (Recorded,), members))
+    packages = ModuleType("ament_index_python.packages")
+    packages.get_package_share_directory = lambda _: str(ROOT)
+    monkeypatch.setitem(sys.modules, packages.__name__, packages)
     for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
         monkeypatch.delenv(name, raising=False)
     return Launch()
@@ -159,11 +190,22 @@ def test_a_replay_starts_the_node_on_the_bags_time_and_the_player_behind_it(laun
     launch.run("replay.launch.py", bag="/data/drive", rate="0.5", image_topic="/front")
 
     assert [action.options["executable"] for action in launch.started] == ["segmentation_node", "bag_player"]
-    assert launch.node("segmentation_node")["parameters"][1] == {"use_sim_time": True}
+    assert launch.node("segmentation_node")["parameters"][1] == {"use_sim_time": True, "lazy": False}
     assert launch.node("segmentation_node")["remappings"] == [("image", "/front")]
     options = build_parser().parse_args(["bag", "play", *launch.node("bag_player")["arguments"]])
     assert (str(options.bag), options.rate, options.loop) == ("/data/drive", 0.5, False)
     assert options.wait_for_subscribers == 1
+
+
+def test_the_player_waits_for_a_node_that_takes_images_though_nobody_listens_yet(launch: Launch) -> None:
+    launch.run("replay.launch.py", bag="b")
+
+    assert "--wait-for-subscribers" in launch.node("bag_player")["arguments"]
+    assert launch.node("segmentation_node")["parameters"][1]["lazy"] is False
+
+
+def test_a_replay_can_wait_for_somebody_who_listens(launch: Launch) -> None:
+    assert launch.run("replay.launch.py", bag="b", lazy="true").node("segmentation_node")["parameters"][1]["lazy"]
 
 
 def test_a_replay_can_loop(launch: Launch) -> None:
