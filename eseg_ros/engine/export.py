@@ -25,6 +25,7 @@ from eseg_ros.engine.manifest import (
     write_manifest,
 )
 from eseg_ros.engine.parity import check_parity, parity_inputs
+from eseg_ros.engine.pooling import adaptive_avg_pool2d
 from eseg_ros.errors import EngineError, RuntimeUnavailableError
 from eseg_ros.labels import ClassSet
 
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from eseg_ros.models.network import SegmentationNetwork
     from eseg_ros.training.checkpoint import TrainingRecord
 
-OPSET = 18  # the first with antialias-free Resize as PyTorch means it; TensorRT from 8.6 reads it
+OPSET = 18
+"""What PyTorch's exporter writes. TensorRT 8.5 and 8.6 promise 17 and do not refuse 18; they read our graphs because no
+operator in them has a form that came with 18, which test_export.py holds."""
+
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
 
@@ -140,7 +144,7 @@ def _require_pytorch() -> None:
 
 
 def _export(network: _Network, name: str, folder: Path, data: Path | None) -> Path:
-    graph = _to_onnx(network.deployed, network.input, name)
+    graph = to_onnx(network.deployed, network.input, name)
     _, _, rows, columns = (dim.dim_value for dim in graph.graph.output[0].type.tensor_type.shape.dim)
     content: bytes = graph.SerializeToString()
     manifest = EngineManifest(
@@ -160,8 +164,17 @@ def _export(network: _Network, name: str, folder: Path, data: Path | None) -> Pa
     return write_manifest(manifest, folder)
 
 
-def _to_onnx(deployed: SegmentationNetwork, spec: InputSpec, name: str) -> onnx.ModelProto:
-    """The folded network as one static graph whose initializers bear the names of its `state_dict`."""
+def to_onnx(deployed: SegmentationNetwork, spec: InputSpec, name: str) -> onnx.ModelProto:
+    """The folded network as one static graph whose initializers bear the names of its `state_dict`.
+
+    Args:
+        deployed: as `SegmentationNetwork.deploy` gives it.
+        spec: name and size of the graph's input; mean and deviation are the manifest's matter.
+        name: the graph's.
+
+    Raises:
+        EngineError: the graph lacks a weight.
+    """
     import onnx
     import torch
     from onnxscript import optimizer
@@ -177,6 +190,7 @@ def _to_onnx(deployed: SegmentationNetwork, spec: InputSpec, name: str) -> onnx.
             output_names=[OUTPUT_NAME],
             opset_version=OPSET,
             dynamo=True,
+            custom_translation_table={torch.ops.aten.adaptive_avg_pool2d.default: adaptive_avg_pool2d},
             optimize=False,
             verbose=False,
         )
@@ -258,7 +272,9 @@ def _training_of(record: TrainingRecord) -> dict[str, Any]:
 def _portable(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: portable_path(Path(item)) if key in ("root", "init_from") and item else _portable(item)
+            key: portable_path(Path(item))
+            if key in ("root", "init_from", "grow_from", "teacher") and item
+            else _portable(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eseg_ros.models.layers import ConvNorm, StochasticDepth
@@ -83,7 +84,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        gate: Tensor = self.activation(self.reduce(x.mean((2, 3), keepdim=True)))  # (B, squeezed, 1, 1)
+        gate: Tensor = self.activation(self.reduce(F.adaptive_avg_pool2d(x, 1)))  # (B, squeezed, 1, 1)
         gate = self.expand(gate).sigmoid()  # (B, C, 1, 1)
         return x * gate
 

@@ -10,7 +10,6 @@ convolution has dilation 4, the factor between the branches.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eseg_ros.models.layers import (
@@ -121,7 +120,7 @@ class PyramidPooling(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         width = in_channels // len(POOLED_BINS)
-        self.pools = nn.ModuleList(BinPool(bins) for bins in POOLED_BINS)
+        self.pools = nn.ModuleList(nn.AdaptiveAvgPool2d(bins) for bins in POOLED_BINS)
         self.convs = nn.ModuleList(conv_norm_relu(in_channels, width) for _ in POOLED_BINS)
         self.project = conv_norm_relu(2 * in_channels, out_channels)
 
@@ -147,38 +146,3 @@ class FeatureFusion(nn.Module):
         deep = self.activation(self.smooth(resized(deep, shallow.shape[-2:])))  # (B, deep, H, W)
         x: Tensor = self.activation(self.deep(deep) + self.shallow(shallow))
         return x
-
-
-class BinPool(nn.Module):
-    """The mean of each of `bins` x `bins` windows that cover a feature map (PyTorch's adaptive average pooling)."""
-
-    def __init__(self, bins: int) -> None:
-        super().__init__()
-        self.bins = bins
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, bins, bins)."""
-        return F.adaptive_avg_pool2d(x, self.bins)
-
-    def deployed(self) -> FixedBinPool:
-        """The same means with windows fixed at export: ONNX has no adaptive pooling."""
-        return FixedBinPool(self.bins)
-
-
-class FixedBinPool(nn.Module):
-    """`BinPool` as two products with constant matrices, which every runtime has and any size allows."""
-
-    def __init__(self, bins: int) -> None:
-        super().__init__()
-        self.bins = bins
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, bins, bins)."""
-        rows, columns = (torch.tensor(window_means(n, self.bins), dtype=x.dtype, device=x.device) for n in x.shape[-2:])
-        return rows @ (x @ columns.T)
-
-
-def window_means(length: int, bins: int) -> list[list[float]]:
-    """The matrix (bins, length) whose row i takes the mean of window i, from floor(i L / b) to ceil((i + 1) L / b)."""
-    windows = [(index * length // bins, -(-(index + 1) * length // bins)) for index in range(bins)]
-    return [[1 / (end - start) if start <= i < end else 0.0 for i in range(length)] for start, end in windows]

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from eseg_ros.arguments import engine_size
 from eseg_ros.data.reading import DataError
 from eseg_ros.engine import export_command
-from eseg_ros.engine.export import export_checkpoint, resize_engine
+from eseg_ros.engine.export import OPSET, export_checkpoint, resize_engine
 from eseg_ros.engine.manifest import load_engine
 from eseg_ros.engine.parity import check_parity, parity_inputs
 from eseg_ros.errors import EngineError
@@ -142,9 +142,10 @@ def test_a_foreign_engine_cannot_be_fitted_to_another_size(tiny_engine: Path, tm
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if m.parameters > 15 else n for n, m in MODELS.items()]
-)
+ZOO = [pytest.param(n, marks=pytest.mark.slow) if m.parameters > 15 else n for n, m in MODELS.items()]
+
+
+@pytest.mark.parametrize("name", ZOO)
 def test_every_model_becomes_an_engine_of_odd_size_that_equals_pytorch(
     make_engine: FileMaker, make_checkpoint: FileMaker, name: str
 ) -> None:
@@ -154,6 +155,43 @@ def test_every_model_becomes_an_engine_of_odd_size_that_equals_pytorch(
     assert (manifest.output.width, manifest.output.height) == (-(-161 // network.stride), -(-97 // network.stride))
     for library in ("openvino", "onnxruntime"):
         assert manifest.parity[library]["max_difference"] <= network.rounding * manifest.parity["largest_logit"]
+
+
+SHIPPED = sorted((Path(__file__).parents[2] / "engines").glob("*.onnx"))
+
+# fmt: off
+KNOWN_TO_TENSORRT_8_5 = {
+    "Add", "AveragePool", "Cast", "Clip", "Concat", "Constant", "Conv", "DequantizeLinear", "Div", "Gather",
+    "GlobalAveragePool", "GridSample", "MaxPool", "Mul", "QuantizeLinear", "Relu", "Resize", "Sigmoid", "Slice",
+    "Squeeze", "Unsqueeze",
+}
+# fmt: on
+"""Of the operators in builtin_op_importers.cpp of onnx-tensorrt's release/8.5-GA, those that our engines have."""
+
+NEW_IN_RESIZE_18 = {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"}
+"""Attribute -> the value that means what Resize meant before."""
+
+
+def assert_readable_as_opset_17(graph: onnx.GraphProto) -> None:
+    """TensorRT 8.5 and 8.6 read every node as opset 17 says, and overlook what 18 added."""
+    for node in graph.node:
+        assert node.op_type in KNOWN_TO_TENSORRT_8_5, node.op_type
+        if node.op_type == "Resize":
+            found = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+            assert {name: found.get(name, value) for name, value in NEW_IN_RESIZE_18.items()} == NEW_IN_RESIZE_18
+            assert "axes" not in found
+        else:
+            assert onnx.defs.get_schema(node.op_type, OPSET).since_version <= 17, node.op_type
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_model_becomes_a_graph_that_tensorrt_8_reads_as_it_is_meant(make_engine: FileMaker, name: str) -> None:
+    assert_readable_as_opset_17(onnx.load(make_engine(name).with_suffix(".onnx")).graph)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_engine_is_a_graph_that_tensorrt_8_reads_as_it_is_meant(path: Path) -> None:
+    assert_readable_as_opset_17(onnx.load(path).graph)
 
 
 @pytest.mark.parametrize("name", ["fast_scnn", "mfaranet", "mfaranet_pruned"])

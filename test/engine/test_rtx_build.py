@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from eseg_ros.engine.build import build_plan, serialize
-from eseg_ros.engine.export import _to_onnx
+from eseg_ros.engine.export import to_onnx
 from eseg_ros.engine.half import to_half
 from eseg_ros.engine.int8 import to_int8
 from eseg_ros.engine.manifest import Engine, InputSpec, load_engine
@@ -25,7 +25,6 @@ from eseg_ros.runtime.tensorrt import api
 
 SHIPPED = sorted((Path(__file__).parents[2] / "engines").glob("*.json"))
 SMALL = [name for name, model in MODELS.items() if model.parameters < 15]  # the larger ones have the same operators
-NO_FLOAT32_ON_TURING = {"fast_scnn"}  # its pooling is matrix products, which RTX builds for Turing in half only
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def machine(trt: Any) -> Machine:
 def network(request: pytest.FixtureRequest) -> onnx.ModelProto:
     """A model of the zoo, untrained, exported as engines are."""
     spec = InputSpec("image", 128, 96, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    return _to_onnx(build_deployed(request.param, 11).eval(), spec, request.param)
+    return to_onnx(build_deployed(request.param, 11).eval(), spec, request.param)
 
 
 class RandomFrames:
@@ -95,9 +94,6 @@ def test_every_shipped_engine_is_built_for_every_gpu(trt: Any, machine: Machine,
 def test_every_model_of_the_zoo_is_built(
     trt: Any, machine: Machine, network: onnx.ModelProto, tiny_engine: Path, tmp_path: Path
 ) -> None:
-    if network.graph.name in NO_FLOAT32_ON_TURING:
-        machine = api.machine_ahead(trt, set(machine.capabilities) - {"7.5"})
-
     assert serialize(trt, as_engine(network, tiny_engine, tmp_path, "fp32"), machine, BuildOptions())
 
 

@@ -1,14 +1,13 @@
-"""Fast-SCNN: its size by the paper, windows fixed at export, heads for training only."""
+"""Fast-SCNN: its size by the paper, its branches, heads for training only."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from eseg_ros.models.complexity import count_parameters
-from eseg_ros.models.fast_scnn import BinPool, FastScnn
+from eseg_ros.models.fast_scnn import FastScnn
 
 PAPER = 1.11e6
 
@@ -40,17 +39,3 @@ def test_both_branches_are_supervised_with_a_weight_of_four_tenths(model: FastSc
     outputs = model.supervised(torch.empty(2, 3, 128, 256, device="meta"))
     assert [output.weight for output in outputs] == [1.0, 0.4, 0.4]
     assert [output.scores.shape[-2:] for output in outputs] == [(16, 32), (16, 32), (4, 8)]
-
-
-@pytest.mark.parametrize("bins", [1, 2, 3, 6])
-@pytest.mark.parametrize("size", [(2, 2), (3, 5), (6, 12), (12, 15), (32, 64)])
-def test_windows_fixed_at_export_give_the_same_means(bins: int, size: tuple[int, int]) -> None:
-    x = torch.randn(2, 3, *size)
-    pool = BinPool(bins)
-    torch.testing.assert_close(pool.deployed()(x), pool(x))
-
-
-def test_a_window_is_the_mean_of_its_pixels() -> None:
-    x = torch.arange(6.0).view(1, 1, 2, 3)
-    assert BinPool(2).deployed()(x).flatten().tolist() == pytest.approx([0.5, 1.5, 3.5, 4.5])
-    assert torch.equal(BinPool(2)(x), F.adaptive_avg_pool2d(x, 2))
