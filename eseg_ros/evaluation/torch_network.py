@@ -21,13 +21,12 @@ from eseg_ros.errors import DeviceError, RuntimeUnavailableError
 from eseg_ros.labels import CITYSCAPES
 from eseg_ros.models.network import SegmentationNetwork
 from eseg_ros.models.zoo import build_deployed
-from eseg_ros.runtime.cpu import input_shape, output_shape
 from eseg_ros.runtime.cuda.driver import DeviceInfo, Driver
+from eseg_ros.training.config import IMAGENET_MEAN, IMAGENET_STD
+from eseg_ros.runtime.tensors import input_shape, output_shape
 
 Size = tuple[int, int]
 """(width, height), pixels."""
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TorchNetwork:

@@ -17,18 +17,10 @@ from eseg_ros.errors import DeviceError, EngineError, UsageError
 from eseg_ros.runtime.image import decode
 from eseg_ros.runtime.postprocess import Postprocessor
 from eseg_ros.runtime.preprocess import Preprocessor
+from eseg_ros.runtime.tensors import TensorInfo, expected_tensors, in_words, input_shape, output_shape
 from eseg_ros.runtime.types import Frame, Image8, Outputs, Result, Timings
 
 FloatArray = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """A model's input or output as its library describes it; `dtype` is NumPy's name, `shape` may hold names."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +153,12 @@ class CpuRuntime(ABC):
         Raises:
             EngineError: number, name, type or shape differ.
         """
-        spec_in, spec_out = self.manifest.input, self.manifest.output
-        expected_in = TensorInfo(spec_in.name, spec_in.dtype, input_shape(self.manifest))
-        expected_out = TensorInfo(spec_out.name, spec_out.dtype, output_shape(self.manifest))
+        expected_in, expected_out = expected_tensors(self.manifest)
         for kind, found, expected in (("input", inputs, expected_in), ("output", outputs, expected_out)):
             if found != [expected]:
                 raise EngineError(
-                    f"{self._engine.onnx}: the model's {kind} is {_in_words(found)}, but its manifest says "
-                    f"{_in_words([expected])}; the two do not belong together. Export the engine again: eseg export"
+                    f"{self._engine.onnx}: the model's {kind} is {in_words(found)}, but its manifest says "
+                    f"{expected}; the two do not belong together. Export the engine again: eseg export"
                 )
 
     @abstractmethod
@@ -182,20 +172,6 @@ class CpuRuntime(ABC):
     @abstractmethod
     def _close(self) -> None:
         """Free the library's objects; harmless before `_open` and twice."""
-
-
-def input_shape(manifest: EngineManifest) -> tuple[int, int, int, int]:
-    """Shape of the input tensor, (1, 3, height, width)."""
-    return 1, 3, manifest.input.height, manifest.input.width
-
-
-def output_shape(manifest: EngineManifest) -> tuple[int, int, int, int]:
-    """Shape of the logits, (1, classes, height, width)."""
-    return 1, len(manifest.classes), manifest.output.height, manifest.output.width
-
-
-def _in_words(tensors: list[TensorInfo]) -> str:
-    return " and ".join(f"{tensor.name!r} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors) or "missing"
 
 
 def _milliseconds_since(start_ns: int) -> float:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from eseg_ros.errors import EngineError
-from eseg_ros.runtime.cpu import CpuRuntime, TensorInfo
+from eseg_ros.runtime.cpu import CpuRuntime
+from eseg_ros.runtime.tensors import TensorInfo
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from eseg_ros.errors import DeviceError, EngineError
-from eseg_ros.runtime.cpu import CpuRuntime, TensorInfo
+from eseg_ros.runtime.cpu import CpuRuntime
+from eseg_ros.runtime.tensors import TensorInfo
 
 
 class OpenVinoRuntime(CpuRuntime):

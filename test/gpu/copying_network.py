@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from eseg_ros.engine.manifest import EngineManifest, InputSpec, OutputSpec
 from eseg_ros.labels import ClassSet
-from eseg_ros.runtime.cpu import input_shape, output_shape
 from eseg_ros.runtime.cuda.driver import DeviceInfo, Driver, HostBuffer
+from eseg_ros.runtime.tensors import input_shape, output_shape
 
 STRIDE = 8
 PALETTE = np.random.default_rng(11).integers(0, 256, (255, 3), np.uint8)

@@ -8,13 +8,13 @@ from contextlib import ExitStack, suppress
 import numpy as np
 
 from eseg_ros.errors import DeviceError
-from eseg_ros.runtime.cpu import input_shape, output_shape
 from eseg_ros.runtime.cuda.driver import Driver
 from eseg_ros.runtime.cuda.kernel_module import Kernels
 from eseg_ros.runtime.cuda.network import DeviceNetwork
 from eseg_ros.runtime.cuda.parameters import BLOCK
 from eseg_ros.runtime.cuda.slot import Slot
 from eseg_ros.runtime.cuda.variant import Tensors, Variant
+from eseg_ros.runtime.tensors import input_shape, output_shape
 
 _log = logging.getLogger(__name__)
 

@@ -88,6 +88,11 @@ class CudaRuntime:
         self._resources.enter_context(suppress(DeviceError))  # outermost: every release has its turn all the same
 
     @property
+    def network(self) -> DeviceNetwork:
+        """The engine on the device."""
+        return self._network
+
+    @property
     def name(self) -> str:
         """The network's name, e.g. "tensorrt"."""
         return self._network.name

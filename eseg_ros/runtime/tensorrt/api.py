@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from eseg_ros.engine.manifest import EngineManifest
 from eseg_ros.engine.plan import TARGETS, BuildOptions, Machine
 from eseg_ros.errors import EngineError, RuntimeUnavailableError, UsageError
-from eseg_ros.runtime.cpu import TensorInfo
 from eseg_ros.runtime.cuda.driver import DeviceInfo
+from eseg_ros.runtime.tensors import TensorInfo
 
 _MODULES = {"tensorrt": ("tensorrt",), "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}  # NVIDIA's kit, PyPI's wheel
 _INSTALL = {

@@ -14,9 +14,9 @@ from eseg_ros.engine.manifest import Engine, EngineManifest
 from eseg_ros.engine.plan import TARGETS, Machine, Plan, build_command, read_plan
 from eseg_ros.engine.plan_cache import default_cache, find_plan
 from eseg_ros.errors import DeviceError, EngineError
-from eseg_ros.runtime.cpu import TensorInfo, input_shape, output_shape
 from eseg_ros.runtime.cuda.driver import DeviceInfo, Driver
 from eseg_ros.runtime.tensorrt import api
+from eseg_ros.runtime.tensors import TensorInfo, expected_tensors, in_words
 
 _DTYPES: dict[str, np.dtype[np.floating]] = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
 
@@ -30,6 +30,9 @@ class TensorRtNetwork:
         cache: folder of the plans; None for `plan_cache.default_cache()`.
         auto_build: build the plan while loading if it is missing, which takes minutes, instead of saying how.
         trt: the library's module; None imports the target's.
+
+    Attributes:
+        plan: what it runs; None before `load`.
     """
 
     name = "tensorrt"
@@ -47,8 +50,9 @@ class TensorRtNetwork:
         self._cache = cache or default_cache()
         self._auto_build = auto_build
         self._trt = trt
+        self.plan: Plan | None = None
         self._logger: Any = None
-        self._plan: Any = None  # TensorRT's engine
+        self._cuda_engine: Any = None
         self._context: Any = None
         self._tensors: tuple[TensorInfo, TensorInfo]
         self.description = f"{TARGETS[target]}, not loaded"
@@ -82,11 +86,11 @@ class TensorRtNetwork:
         """
         trt = self._trt = self._trt or api.import_tensorrt(self._target)
         machine = api.machine_of(trt, self._target, info)
-        plan = self._find_plan(machine)
+        plan = self.plan = self._find_plan(machine)
         content = read_plan(plan, machine)
         self._logger = api.make_logger(trt)
         try:
-            self._plan = api.deserialize(trt, content, self._logger)
+            self._cuda_engine = api.deserialize(trt, content, self._logger)
             self._tensors = self._checked_tensors()
             self._context = self._create_context()
             self._warm_up(driver)
@@ -97,7 +101,7 @@ class TensorRtNetwork:
                 f"Delete it and build it again: rm {quote(str(plan.path))}; "
                 f"{build_command(plan.manifest.source, self._target)}"
             ) from error
-        self.scratch_bytes = api.scratch_bytes(self._plan)
+        self.scratch_bytes = api.scratch_bytes(self._cuda_engine)
         self.description = f"{TARGETS[self._target]} {machine.version}, {self.manifest.precision}"
 
     def _find_plan(self, machine: Machine) -> Plan:
@@ -109,20 +113,19 @@ class TensorRtNetwork:
 
     def _checked_tensors(self) -> tuple[TensorInfo, TensorInfo]:
         """The input and the output, held to the manifest."""
-        spec_in, spec_out = self.manifest.input, self.manifest.output
-        expected_in = TensorInfo(spec_in.name, spec_in.dtype, input_shape(self.manifest))
-        expected_out = TensorInfo(spec_out.name, spec_out.dtype, output_shape(self.manifest))
-        found = api.io_tensors(self._trt, self._plan)
-        if found != ([expected_in], [expected_out]):
-            raise EngineError(f"its tensors are {found}, but the engine's manifest says {expected_in}, {expected_out}")
-        return expected_in, expected_out
+        expected = expected_tensors(self.manifest)
+        inputs, outputs = api.io_tensors(self._trt, self._cuda_engine)
+        if (inputs, outputs) != ([expected[0]], [expected[1]]):
+            found = in_words((*inputs, *outputs))
+            raise EngineError(f"its tensors are {found}, but the engine's manifest says {in_words(expected)}")
+        return expected
 
     def _create_context(self) -> Any:
-        context = self._plan.create_execution_context()
+        context = self._cuda_engine.create_execution_context()
         if context is None:
+            needed = api.scratch_bytes(self._cuda_engine) >> 20
             raise DeviceError(
-                f"TensorRT cannot make an execution context, which needs {api.scratch_bytes(self._plan) >> 20} MiB: "
-                f"{self._logger.take_errors()}"
+                f"TensorRT cannot make an execution context, which needs {needed} MiB: {self._logger.take_errors()}"
             )
         return context
 
@@ -166,4 +169,4 @@ class TensorRtNetwork:
     def close(self) -> None:
         """Free the engine. May be called twice, and without `load`."""
         self._context = None  # the last references: TensorRT has no call that frees
-        self._plan = None
+        self._cuda_engine = None

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from emulated_driver import EmulatedDriver
 
 from eseg_ros.engine.manifest import Engine, EngineManifest
-from eseg_ros.runtime.cpu import input_shape, output_shape
 from eseg_ros.runtime.cuda.driver import DeviceInfo, Driver
+from eseg_ros.runtime.tensors import input_shape, output_shape
 
 Floats = npt.NDArray[np.float32]
 
