@@ -53,7 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="TensorRT's measurements, read and written: later builds are shorter",
     )
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="the plans; default: ~/.cache/eseg_ros/plans")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="the plans; default: $XDG_CACHE_HOME/eseg_ros/plans, where everything else looks for them",
+    )
     jobs = parser.add_mutually_exclusive_group()
     jobs.add_argument("--list", action="store_true", help="say which plans there are")
     jobs.add_argument(
@@ -141,7 +146,7 @@ def _list(cache: Path) -> int:
     plans, unusable = scan(cache)
     machines = _machines()
     rows = [_row(plan, machines) for plan in plans]
-    header = ("engine", "precision", "library", "compute capability", "GPU", "size", "built", "here")
+    header = ("engine", "precision", "library", "compute capability", "GPU", "size", "built", "here", "verified")
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows) if rows else ():
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -166,7 +171,13 @@ def _row(plan: Plan, machines: list[Machine]) -> tuple[str, ...]:
         _megabytes(manifest.plan_bytes),
         manifest.built,
         "?" if not same_target else "yes" if built_for.fits(same_target[0]) else "no",
+        ", ".join(_verified(data, comparison) for data, comparison in manifest.parity.items()) or "no",
     )
+
+
+def _verified(data: str, comparison: dict[str, Any]) -> str:
+    """What `eseg verify` noted: the share of mask pixels that are the reference's, e.g. "99.82% of camvid/val"."""
+    return f"{comparison['agreement']:.2%} of {data}" + ("" if comparison["passed"] else " (failed)")
 
 
 def _prune(cache: Path, older_than_days: float | None, dry_run: bool) -> int:

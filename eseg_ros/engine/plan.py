@@ -84,7 +84,7 @@ class PlanManifest:
         built: when, UTC, ISO 8601.
         build_seconds: how long that took.
         eseg_ros: version of this package.
-        parity: the plan's comparison with a reference, see `plan_cache.record_parity`; empty until it is made.
+        parity: data set -> how the plan compared with a reference on it, see `plan_cache.record_parity`.
         schema: version of this layout.
     """
 

@@ -156,12 +156,26 @@ def _intact(path: Path, machine: Machine) -> Plan | None:
     return plan
 
 
-def record_parity(plan: Plan, parity: dict[str, Any]) -> Plan:
-    """Note in a plan's manifest how it compared with a reference; returns the plan with it."""
-    with locked(plan.path.parent):
-        noted = Plan(replace(plan.manifest, parity=parity), plan.path)
-        write_atomically(plan.path.with_suffix(".json"), noted.manifest.to_json().encode())
-    return noted
+def record_parity(path: Path, data: str, comparison: dict[str, Any]) -> Path:
+    """Note in a plan's manifest how the plan compared with a reference.
+
+    Args:
+        path: the plan.
+        data: what both saw, e.g. "camvid/val"; what was noted of the same data before is replaced.
+        comparison: see `eseg_ros.engine.verify.verify`.
+
+    Returns:
+        The manifest's path.
+
+    Raises:
+        EngineError: the manifest is gone, or not this user's own.
+    """
+    file = path.with_suffix(".json")
+    with locked(path.parent):
+        manifest = PlanManifest.from_json(read_trusted(file).decode())
+        noted = replace(manifest, parity={**manifest.parity, data: comparison})
+        write_atomically(file, noted.to_json().encode())
+    return file
 
 
 @contextmanager

@@ -20,11 +20,14 @@ from tqdm import tqdm
 from eseg_ros.data.layouts import Sample, find_layout, list_samples
 from eseg_ros.data.reading import DataError, LabelCoding, read_frame, read_label
 from eseg_ros.engine.manifest import load_engine, portable_path, write_manifest
+from eseg_ros.engine.plan_cache import record_parity
 from eseg_ros.errors import EngineError, FrameError
 from eseg_ros.evaluation.metrics import ConfusionMatrix
+from eseg_ros.runtime.cuda.cuda_runtime import CudaRuntime
 from eseg_ros.runtime.pipeline import Pipeline
 from eseg_ros.runtime.select import create_runtime
-from eseg_ros.runtime.types import Image8
+from eseg_ros.runtime.tensorrt.network import TensorRtNetwork
+from eseg_ros.runtime.types import Image8, Runtime
 
 WORST_FRAMES = 5
 """How many of the frames that changed most are named."""
@@ -67,14 +70,14 @@ def verify(
         split: e.g. "val".
         frames: how many, spread over the split; None = all.
         limits: without them, those of the engine's precision in LIMITS.
-        runtime: for the engine, a key of `runtime.select.RUNTIMES`.
+        runtime: for the engine, one of `runtime.RUNTIMES`.
         reference_runtime: for the reference.
 
     Returns:
         passed, failures (sentences); limits; agreement: share of equal pixels; worst_frames: [{name, agreement}]; miou,
         reference_miou, per_class_iou, reference_per_class_iou, each of them and miou_drop (points) None where there are
         no labels; frames, data; engine, sha256, precision, runtime and device, and the reference's as reference_engine
-        and so on; command: what repeats it.
+        and so on; plan: path of the plan that TensorRT ran, None in another library; command: what repeats it.
 
     Raises:
         EngineError: an engine cannot be used, or the two have different classes.
@@ -95,9 +98,10 @@ def verify(
         report = _describe(ours, "") | _describe(theirs, "reference_")
         report |= {"data": f"{root.resolve().name}/{split}", "frames": len(samples)}
         report |= _compare(ours, theirs, samples, layout.coding(classes))
+        plan = _plan_of(ours.runtime)
     limits = limits or LIMITS[engine.manifest.precision]
     failures = _failures(report, limits)
-    report |= {"limits": asdict(limits), "failures": failures, "passed": not failures}
+    report |= {"limits": asdict(limits), "failures": failures, "passed": not failures, "plan": plan and str(plan)}
     runtimes = (report["runtime"], report["reference_runtime"])
     return {**report, "command": _command(engine_path, reference_path, root, split, frames, *runtimes)}
 
@@ -119,10 +123,33 @@ def record_verification(engine_path: Path, report: dict[str, Any]) -> Path:
         EngineError: the engine cannot be read.
     """
     engine = load_engine(engine_path)
-    kept = ("reference_engine", "reference_sha256", "frames", "runtime", "reference_runtime", "agreement", "miou_drop")
-    record = {key: report[key] for key in (*kept, "worst_frames", "passed", "command")}
-    manifest = replace(engine.manifest, parity={**engine.manifest.parity, report["data"]: record})
+    manifest = replace(engine.manifest, parity={**engine.manifest.parity, report["data"]: _record(report)})
     return write_manifest(manifest, engine.onnx.parent)
+
+
+def record_plan(report: dict[str, Any]) -> Path | None:
+    """Note a report of `verify` with the plan that TensorRT ran, for `eseg build --list` to show.
+
+    Returns:
+        The path of the plan's manifest; None where no plan was run.
+
+    Raises:
+        EngineError: the plan's manifest is gone, or not this user's own.
+    """
+    return record_parity(Path(report["plan"]), report["data"], _record(report)) if report["plan"] else None
+
+
+def _record(report: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest keeps of a report."""
+    kept = ("reference_engine", "reference_sha256", "frames", "runtime", "reference_runtime", "agreement", "miou_drop")
+    return {key: report[key] for key in (*kept, "worst_frames", "passed", "command")}
+
+
+def _plan_of(runtime: Runtime) -> Path | None:
+    """The plan that a loaded runtime runs."""
+    network = runtime.network if isinstance(runtime, CudaRuntime) else None
+    plan = network.plan if isinstance(network, TensorRtNetwork) else None
+    return plan.path if plan else None
 
 
 def _describe(pipeline: Pipeline, prefix: str) -> dict[str, Any]:

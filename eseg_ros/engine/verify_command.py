@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, print a table, write what was asked for; 1 where a limit is passed."""
     from eseg_ros.engine.manifest import load_engine, write_atomically
-    from eseg_ros.engine.verify import LIMITS, Limits, record_verification, verify
+    from eseg_ros.engine.verify import LIMITS, Limits, record_plan, record_verification, verify
 
     default = LIMITS[load_engine(args.engine).manifest.precision]
     limits = Limits(
@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_atomically(args.json, (json.dumps(report, indent=2) + "\n").encode())
         print(f"report: {args.json}")
+    if (plan := record_plan(report)) is not None:
+        print(f"noted with the plan: {plan}")
     if args.write_manifest:
         print(f"recorded in {record_verification(args.engine, report)}")
     for failure in report["failures"]:

@@ -18,7 +18,7 @@ from eseg_ros.engine import build_command
 from eseg_ros.engine.build import BuildBar, engine_of_precision
 from eseg_ros.engine.manifest import Engine, load_engine, write_manifest
 from eseg_ros.engine.plan import BuildOptions, Machine, Plan
-from eseg_ros.engine.plan_cache import find_or_store, scan
+from eseg_ros.engine.plan_cache import find_or_store, record_parity, scan
 from eseg_ros.errors import EngineError, RuntimeUnavailableError
 from eseg_ros.runtime.tensorrt import api
 
@@ -139,13 +139,35 @@ def test_listing_tells_which_plans_run_here(
     assert eseg_build("--list") == 0
 
     header, *rows, last = (re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines())
-    assert header == ["engine", "precision", "library", "compute capability", "GPU", "size", "built", "here"]
-    assert {(row[2], row[-1]) for row in rows} == {
+    assert header == [
+        "engine",
+        "precision",
+        "library",
+        "compute capability",
+        "GPU",
+        "size",
+        "built",
+        "here",
+        "verified",
+    ]
+    assert {(row[2], row[-2]) for row in rows} == {
         ("TensorRT 10.3.0", "yes"),
         ("TensorRT 10.16.1", "no"),
         ("TensorRT for RTX 1.7.1", "?"),
     }
     assert last == [f"3 plans in {cache}"]
+
+
+def test_listing_tells_what_verifying_noted(
+    eseg_build: Run, thor_plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    eseg_build("--list")
+    assert capsys.readouterr().out.splitlines()[1].endswith("  no")
+
+    record_parity(thor_plan.path, "camvid/val", {"agreement": 0.99824, "passed": True})
+    record_parity(thor_plan.path, "street/val", {"agreement": 0.5, "passed": False})
+    eseg_build("--list")
+    assert capsys.readouterr().out.splitlines()[1].endswith("  99.82% of camvid/val, 50.00% of street/val (failed)")
 
 
 def test_listing_an_empty_cache_says_so(eseg_build: Run, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

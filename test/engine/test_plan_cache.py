@@ -226,10 +226,20 @@ def test_a_plan_of_another_library_does_not_count(engine: Engine, cache: Path) -
         find_plan(engine, ORIN, cache)
 
 
-def test_parity_is_noted_in_the_manifest(engine: Engine, cache: Path) -> None:
-    record_parity(build(engine, cache), {"onnxruntime": {"argmax_agreement": 0.999}})
+def test_a_comparison_is_noted_with_the_plan_and_replaces_the_last_one_on_the_same_data(
+    engine: Engine, cache: Path
+) -> None:
+    plan = build(engine, cache)
 
-    assert find_plan(engine, ORIN, cache).manifest.parity["onnxruntime"]["argmax_agreement"] == 0.999
+    record_parity(plan.path, "camvid/val", {"agreement": 0.9})
+    record_parity(plan.path, "street/val", {"agreement": 0.8})
+    record_parity(plan.path, "camvid/val", {"agreement": 0.999})
+
+    assert find_plan(engine, ORIN, cache).manifest.parity == {
+        "camvid/val": {"agreement": 0.999},
+        "street/val": {"agreement": 0.8},
+    }
+    assert read_plan(plan, ORIN)
 
 
 def pruned(cache: Path, *machines: Machine, **options: Any) -> list[str]:

@@ -12,12 +12,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from emulated_driver import EmulatedDriver
+from host_network import HostNetwork
 
 from eseg_ros.data.reading import DataError
+from eseg_ros.engine import verify as verifying
 from eseg_ros.engine import verify_command
-from eseg_ros.engine.manifest import load_engine, write_manifest
+from eseg_ros.engine.manifest import Engine, load_engine, write_manifest
+from eseg_ros.engine.plan import BuildOptions, Machine, Plan
+from eseg_ros.engine.plan_cache import find_or_store, scan
 from eseg_ros.engine.verify import LIMITS, Limits, record_verification, verify
 from eseg_ros.errors import EngineError
+from eseg_ros.runtime.cuda.cuda_runtime import CudaRuntime
+from eseg_ros.runtime.select import create_runtime
+from eseg_ros.runtime.tensorrt.network import TensorRtNetwork
+from eseg_ros.runtime.types import Runtime
 
 EngineMaker = Callable[..., Path]
 
@@ -185,3 +194,47 @@ def test_the_command_writes_what_was_asked_for(small_engine: Path, painted_data:
     )
     assert json.loads(out.read_text())["agreement"] == 1
     assert load_engine(small_engine).manifest.parity["data/val"]["agreement"] == 1
+
+
+class PlanOnTheHost(HostNetwork, TensorRtNetwork):
+    """A plan that is run by ONNX Runtime on the emulated GPU."""
+
+    name = "tensorrt"
+    manifest = input_dtype = output_dtype = None  # attributes in place of properties
+
+    def __init__(self, engine: Engine, plan: Plan) -> None:
+        super().__init__(engine)
+        self.plan = plan
+
+
+@pytest.fixture
+def plan(small_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The small engine's, which runtime "tensorrt" runs."""
+    machine = Machine("tensorrt", "10.3.0", ("8.7",), "Emulated GPU")
+    stored, _ = find_or_store(load_engine(small_engine), machine, BuildOptions(), tmp_path / "plans", lambda: b"code")
+
+    def create(engine: Engine, kind: str) -> Runtime:
+        if kind != "tensorrt":
+            return create_runtime(engine, kind)
+        return CudaRuntime(EmulatedDriver(free_running=True), PlanOnTheHost(engine, stored))
+
+    monkeypatch.setattr(verifying, "create_runtime", create)
+    return stored
+
+
+def test_what_a_plan_keeps_is_noted_with_the_plan(
+    small_engine: Path, painted_data: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = (small_engine, "--against", small_engine, "--data", painted_data)
+    assert command(*both, "--runtime", "tensorrt", "--reference-runtime", "onnxruntime") == 0
+    ((noted,), _) = scan(plan.path.parent)
+    assert noted.manifest.parity["data/val"]["agreement"] > 0.999
+    assert noted.manifest.parity["data/val"]["reference_runtime"] == "onnxruntime"
+    assert f"noted with the plan: {plan.path.with_suffix('.json')}" in capsys.readouterr().out
+    assert "data/val" not in load_engine(small_engine).manifest.parity
+
+
+def test_without_a_plan_nothing_is_noted(small_engine: Path, painted_data: Path, plan: Plan) -> None:
+    assert command(small_engine, "--against", small_engine, "--data", painted_data, "--runtime", "onnxruntime") == 0
+    ((noted,), _) = scan(plan.path.parent)
+    assert noted.manifest.parity == {}
