@@ -5,87 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eseg_ros.engine.manifest import EngineManifest, InputSpec, OutputSpec
-from eseg_ros.labels import CAMVID, ClassSet, relabeling
+from eseg_ros.labels import CAMVID, relabeling
 from eseg_ros.runtime.geometry import place, scaled_size
 from eseg_ros.runtime.postprocess import UNDECIDED_ID, Postprocessor
 from eseg_ros.runtime.types import Image8, Outputs
 
-Floats = npt.NDArray[np.float32]
+from .logits import GRIDS_AND_SIZES, Logits, assert_same_but_for_ties, blobs, manifest_of, upsampled
 
 
-def manifest_of(logits: Floats, *, stride: int = 8, resize: str = "stretch") -> EngineManifest:
-    """The manifest of an engine that gives such logits."""
-    classes, height, width = logits.shape
-    names = tuple(f"class {index}" for index in range(classes))
-    spec = InputSpec("i", max(64, width * stride), max(64, height * stride), (0, 0, 0), (1, 1, 1), resize=resize)
-    return EngineManifest(
-        name="engine",
-        model="model",
-        classes=ClassSet("set", names, tuple((index, 255 - index, 7) for index in range(classes))),
-        input=spec,
-        output=OutputSpec("o", stride, width, height),
-        precision="fp32",
-        onnx_file="engine.onnx",
-        onnx_sha256="",
-        opset=18,
-    )
-
-
-def mask_of(logits: Floats, size: tuple[int, int], outputs: Outputs | None = None, resize: str = "stretch") -> Image8:
+def mask_of(logits: Logits, size: tuple[int, int], outputs: Outputs | None = None, resize: str = "stretch") -> Image8:
     """The mask at `size` (height, width)."""
     image = np.zeros((*size, 3), np.uint8)
     return Postprocessor(manifest_of(logits, resize=resize))(logits, image, outputs or Outputs())[0]
 
 
-def upsampled(logits: Floats, size: tuple[int, int]) -> torch.Tensor:
-    """(C, H, W), by PyTorch."""
-    return torch.nn.functional.interpolate(
-        torch.from_numpy(logits)[None], size=size, mode="bilinear", align_corners=False
-    )[0]
-
-
-def assert_same_but_for_ties(mask: Image8, planes: torch.Tensor) -> None:
-    """Where the mask differs from the argmax, the class it gives is as good."""
-    expected = planes.argmax(0)
-    chosen = planes.gather(0, torch.from_numpy(mask.astype(np.int64))[None])[0]
-    differs = torch.from_numpy(mask) != expected
-    assert (planes.amax(0) - chosen)[differs].lt(1e-4).all()
-    assert differs.float().mean() < 1e-3
-
-
-def blobs(classes: int, height: int, width: int, seed: int = 0) -> Floats:
-    """Scores that vary over the image as a network's do: regions, with noise at their edges."""
-    coarse = torch.randn(1, classes, 3, 4, generator=torch.Generator().manual_seed(seed))
-    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[0].numpy() * 6
-    noise = np.random.default_rng(seed).normal(size=smooth.shape).astype(np.float32)
-    return np.ascontiguousarray(smooth + noise)
-
-
-@pytest.mark.parametrize(
-    ("grid", "size"),
-    [
-        ((8, 16), (64, 128)),
-        ((45, 60), (360, 480)),
-        ((45, 60), (361, 479)),
-        ((8, 16), (67, 1001)),
-        ((8, 16), (5, 7)),
-        ((8, 16), (8, 16)),
-        ((8, 16), (200, 3)),
-        ((8, 16), (1, 1)),
-        ((1, 16), (8, 128)),
-        ((8, 1), (64, 8)),
-        ((1, 1), (9, 9)),
-        ((2, 2), (480, 640)),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("grid", "size"), GRIDS_AND_SIZES, ids=str)
 def test_the_mask_is_pytorchs(grid: tuple[int, int], size: tuple[int, int]) -> None:
     logits = blobs(11, *grid)
     assert_same_but_for_ties(mask_of(logits, size), upsampled(logits, size))
@@ -141,7 +80,7 @@ def test_infinite_logits_win_and_lose_as_large_ones_do() -> None:
     np.testing.assert_array_equal(mask_of(logits, (64, 64)), mask_of(finite, (64, 64)))
 
 
-def cut_out(logits: Floats, image_size: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
+def cut_out(logits: Logits, image_size: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
     """(C, *size), by PyTorch: what the letterboxed image of `image_size` (height, width) covers of the input."""
     spec = manifest_of(logits, resize="letterbox").input
     placed = place((image_size[1], image_size[0]), spec)

@@ -17,6 +17,7 @@ from eseg_ros.runtime.cuda.native_driver import (
     address_of,
     first_bytes,
     freeing,
+    import_library,
     refusing,
 )
 
@@ -32,12 +33,7 @@ class BindingsDriver(NativeDriver):
 
     def __init__(self) -> None:
         super().__init__()
-        try:
-            self._api: Any = importlib.import_module("cuda.bindings.driver")
-        except ImportError as error:
-            raise RuntimeUnavailableError(
-                f"cuda.bindings cannot be imported ({error}); install it: pip install cuda-bindings"
-            ) from error
+        self._api = import_library("cuda.bindings.driver", "install it: pip install cuda-bindings")
         self._device: int | None = None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import warnings
 from abc import ABC, abstractmethod
@@ -10,7 +11,7 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from eseg_ros.errors import DeviceError
+from eseg_ros.errors import DeviceError, RuntimeUnavailableError
 from eseg_ros.runtime.cuda.driver import HostBuffer
 from eseg_ros.runtime.cuda.libcuda import (
     CAPTURE_THREAD_LOCAL,
@@ -71,6 +72,18 @@ def freeing(method: Callable[Concatenate[_Driver, _P], None]) -> Callable[Concat
                 raise failure from error
 
     return call
+
+
+def import_library(module: str, remedy: str) -> Any:
+    """A library's module.
+
+    Raises:
+        RuntimeUnavailableError: it cannot be imported; the message ends in `remedy`.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"{module} cannot be imported ({error}); {remedy}") from error
 
 
 class NativeDriver(ABC):

@@ -17,6 +17,7 @@ from eseg_ros.runtime.cuda.native_driver import (
     address_of,
     first_bytes,
     freeing,
+    import_library,
     refusing,
 )
 
@@ -33,13 +34,10 @@ class PycudaDriver(NativeDriver):
 
     def __init__(self) -> None:
         super().__init__()
-        try:
-            self._api: Any = importlib.import_module("pycuda.driver")
-        except ImportError as error:
-            raise RuntimeUnavailableError(
-                f"pycuda cannot be imported ({error}); install it where the CUDA toolkit is: pip install pycuda; "
-                "without the toolkit: pip install cuda-bindings"
-            ) from error
+        self._api = import_library(
+            "pycuda.driver",
+            "install it where the CUDA toolkit is: pip install pycuda; without the toolkit: pip install cuda-bindings",
+        )
         self.errors = (CudaError, self._api.Error)
         self._context: Any = None
         self._device = 0

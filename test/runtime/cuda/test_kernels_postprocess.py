@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eseg_ros.engine.manifest import EngineManifest, InputSpec, OutputSpec
-from eseg_ros.labels import CITYSCAPES, ClassSet
+from eseg_ros.labels import CITYSCAPES
 from eseg_ros.runtime.cuda.parameters import ENCODINGS, LIVE, POSTPROCESS
 from eseg_ros.runtime.geometry import Placement, place
 from eseg_ros.runtime.image import decode
@@ -21,13 +19,10 @@ from eseg_ros.runtime.paint import Painter
 from eseg_ros.runtime.postprocess import Postprocessor
 from eseg_ros.runtime.types import Frame, Image8, Outputs
 
+from ..logits import GRIDS_AND_SIZES, PALETTE, Logits, assert_same_but_for_ties, blobs, manifest_of, upsampled
 from .host_build import image_parameters, run_on_host
 
-Logits = npt.NDArray[np.floating]
-
 PICTURES = ("color_mask", "overlay", "confidence")
-PALETTE = np.random.default_rng(11).integers(0, 256, (256, 3), np.uint8)
-"""Blue, green, red by id."""
 
 
 @dataclass(frozen=True)
@@ -87,65 +82,9 @@ def mask_of(logits: Logits, size: tuple[int, int]) -> Image8:
     return postprocessed(logits, size).mask
 
 
-def blobs(classes: int, height: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:
-    """Scores that vary over the image as a network's do: regions, with noise at their edges."""
-    coarse = torch.randn(1, classes, 3, 4, generator=torch.Generator().manual_seed(seed))
-    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[0].numpy() * 6
-    noise = np.random.default_rng(seed).normal(size=smooth.shape).astype(np.float32)
-    return np.ascontiguousarray(smooth + noise)
-
-
-def upsampled(logits: Logits, size: tuple[int, int]) -> torch.Tensor:
-    """(C, H, W), by PyTorch."""
-    planes = torch.from_numpy(logits.astype(np.float32))[None]
-    return torch.nn.functional.interpolate(planes, size=size, mode="bilinear", align_corners=False)[0]
-
-
-def assert_same_but_for_ties(mask: Image8, planes: torch.Tensor) -> None:
-    """Where the mask differs from the argmax, the class it gives is as good."""
-    chosen = planes.gather(0, torch.from_numpy(mask.astype(np.int64))[None])[0]
-    assert (planes.amax(0) - chosen).max() < 1e-4
-    assert (torch.from_numpy(mask) != planes.argmax(0)).float().mean() < 1e-3
-
-
 def bgr_frame(height: int, width: int, seed: int = 0) -> Frame:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     return Frame(memoryview(image).cast("B"), "bgr8", width, height, 3 * width, 0)
-
-
-def manifest_of(logits: Logits, resize: str = "stretch") -> EngineManifest:
-    """The manifest of an engine that gives such logits at stride 8; its colors are PALETTE's."""
-    classes, height, width = logits.shape
-    return EngineManifest(
-        name="engine",
-        model="model",
-        classes=ClassSet(
-            "set", tuple(f"class {index}" for index in range(classes)),
-            tuple((int(red), int(green), int(blue)) for blue, green, red in PALETTE[:classes]),
-        ),
-        input=InputSpec("i", 8 * width, 8 * height, (0, 0, 0), (1, 1, 1), resize=resize),
-        output=OutputSpec("o", 8, width, height),
-        precision="fp32",
-        onnx_file="engine.onnx",
-        onnx_sha256="",
-        opset=18,
-    )  # fmt: skip
-
-
-GRIDS_AND_SIZES = [
-    ((8, 16), (64, 128)),
-    ((45, 60), (360, 480)),
-    ((45, 60), (361, 479)),
-    ((8, 16), (67, 1001)),
-    ((8, 16), (5, 7)),
-    ((8, 16), (8, 16)),
-    ((8, 16), (200, 3)),
-    ((8, 16), (1, 1)),
-    ((1, 16), (8, 128)),
-    ((8, 1), (64, 8)),
-    ((1, 1), (9, 9)),
-    ((2, 2), (480, 640)),
-]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
