@@ -38,7 +38,7 @@ def add_play_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="begin once every image topic has N subscribers (0: begin at once)",
+        help="begin once an image topic has N subscribers (0: begin at once)",
     )
     parser.add_argument(
         "--wait-timeout", type=positive_float, default=10.0, metavar="S", help="give up waiting for them after (10)"

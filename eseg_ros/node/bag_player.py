@@ -30,6 +30,8 @@ from eseg_ros.node.signals import StopSignals
 
 CLOCK_TOPIC = "/clock"
 CLOCK_PERIOD_S = 0.02
+SETTLE_S = 0.2
+"""After the first subscriber of an image topic: a node with several cameras subscribes to all of them within this."""
 _QUEUE_DEPTH = 10
 
 
@@ -56,6 +58,7 @@ class BagPlayer:
 
     Attributes:
         skipped: topics left out because their message type is not installed.
+        awaited: names of the image topics, or of all topics if none holds images: what is worth subscribers.
 
     Raises:
         BagError: a topic in `topics` is not in the bag, or its type is not installed.
@@ -89,27 +92,38 @@ class BagPlayer:
                 )
             else:
                 self.skipped.append(topic)
+        images = [name for name in self.publishers if bag.topics[name].type in IMAGE_TYPES]
+        self.awaited = images or list(self.publishers)
 
     def wait_for_subscribers(self, count: int, timeout_s: float) -> None:
-        """Wait until each image topic has `count` matched subscribers, or each topic if none holds images.
+        """Wait until one of the topics that are `awaited` has `count` subscribers; and a moment for the others.
 
         Raises:
             BagError: it took longer than `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
-        while (lonely := self.topics_without(count)) and not self._stopped():
+        while not self.is_heard(count) and not self._stopped():
             if time.monotonic() > deadline:
                 raise BagError(
-                    f"after {timeout_s:g} s {', '.join(lonely)} has fewer than {count} subscribers; is the node "
-                    "active, does it subscribe to this topic, and has it the same ROS_DOMAIN_ID?"
+                    f"after {timeout_s:g} s {' or '.join(self.awaited)} has fewer than {count} subscribers; is the "
+                    "node active, does it subscribe to a topic of this name, has it the same ROS_DOMAIN_ID, and does "
+                    "somebody listen to its outputs or has it lazy set to false?"
                 )
-            self.tick()
-            time.sleep(CLOCK_PERIOD_S)
+            self._tick_and_sleep()
+        settled_s = time.monotonic() + SETTLE_S
+        while time.monotonic() < settled_s and not self._stopped():
+            self._tick_and_sleep()
 
-    def topics_without(self, count: int) -> list[str]:
-        """The image topics, or all topics if none holds images, that have fewer than `count` matched subscribers."""
-        images = [name for name in self.publishers if self._bag.topics[name].type in IMAGE_TYPES]
-        return [n for n in images or self.publishers if self.publishers[n].get_subscription_count() < count]
+    def is_heard(self, count: int = 1) -> bool:
+        """Whether one of the topics that are `awaited` has `count` matched subscribers.
+
+        One is enough: of the cameras in a bag a node may use some.
+        """
+        return any(self.publishers[name].get_subscription_count() >= count for name in self.awaited)
+
+    def _tick_and_sleep(self) -> None:
+        self.tick()
+        time.sleep(CLOCK_PERIOD_S)
 
     def play(self) -> Iterator[Played]:
         """Play the bag once, yielding each message right after it was published.
@@ -123,8 +137,7 @@ class BagPlayer:
         for message in self._bag.messages(self.publishers.keys()):
             due_s = self._started_s + (message.log_time_ns - self._bag.start_ns) / 1e9 / self._rate
             while not self._stopped() and due_s - time.monotonic() > CLOCK_PERIOD_S:
-                time.sleep(CLOCK_PERIOD_S)
-                self.tick()
+                self._tick_and_sleep()
             if self._stopped():
                 return
             time.sleep(max(0.0, due_s - time.monotonic()))
@@ -164,6 +177,7 @@ def play_bag(arguments: argparse.Namespace, ros_arguments: Sequence[str]) -> int
             for topic in player.skipped:
                 print(f"bag_player: {topic.name} is not played: {topic.type} is not installed here", file=sys.stderr)
             if arguments.wait_for_subscribers:
+                print(f"bag_player: waiting for subscribers of {' or '.join(player.awaited)}", file=sys.stderr)
                 player.wait_for_subscribers(arguments.wait_for_subscribers, arguments.wait_timeout)
             total = sum(bag.topics[name].count for name in player.publishers)
             while not stopped():

@@ -7,8 +7,8 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-from eseg_ros.runtime.cuda.cuda_runtime import MAPPED, WAITS
 from eseg_ros.runtime import RUNTIMES
+from eseg_ros.runtime.cuda.cuda_runtime import MAPPED, WAITS
 
 TRANSPORTS = ("raw", "compressed")
 RELIABILITIES = ("best_effort", "reliable")

@@ -188,7 +188,7 @@ def replay_and_record(
 def _wait_until_active(recorder: Recorder, player: BagPlayer, timeout_s: float, stopped: Callable[[], bool]) -> None:
     """Wait until the node publishes masks and, which it does once it is active, subscribes to the images."""
     deadline = time.monotonic() + timeout_s
-    while not stopped() and (not recorder.has_publisher() or player.topics_without(1)):
+    while not stopped() and (not recorder.has_publisher() or not player.is_heard()):
         if (failure := recorder.engine_failure()) is not None:
             raise EsegError(f"the segmentation node cannot start: {failure}")
         if time.monotonic() > deadline:

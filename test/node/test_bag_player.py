@@ -85,6 +85,19 @@ def test_nobody_listening_is_an_error_that_names_the_topic(ros: RosGraph, bag: P
         player.wait_for_subscribers(1, timeout_s=0.1)
 
 
+def test_a_subscriber_of_one_camera_is_enough_for_a_bag_of_several(ros: RosGraph, tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for topic in ("/left", "/right"):
+            writer.write_image(topic, np.zeros((4, 4, 3), np.uint8), 1, "")
+    images = ros.listen(Image, "/right")
+
+    with player_of(ros, tmp_path / "bag") as player:
+        player.wait_for_subscribers(1, WAIT_S)
+        assert [played.message.topic.name for played in player.play()] == ["/left", "/right"]
+
+    ros.until(lambda: images)
+
+
 def test_a_topic_that_the_bag_lacks_is_refused(ros: RosGraph, bag: Path) -> None:
     with pytest.raises(BagError, match=f"no topic /nothing; it has {TOPIC}"), player_of(ros, bag, ["/nothing"]):
         pass
