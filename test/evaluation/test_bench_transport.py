@@ -10,6 +10,7 @@ import pytest
 from eseg_ros.evaluation.bench_transport import (
     CONTESTANTS,
     LIMITS,
+    PROMISES,
     Measured,
     TransportError,
     bench_transport,
@@ -48,7 +49,18 @@ def test_every_number_is_in_the_table(report: dict[str, Any]) -> None:
 
     for name in CONTESTANTS:
         assert any(line.split()[:2] == [name, "20"] for line in table.splitlines())
-    assert all(f"{limit}: " in table for limit in report["limits"])
+
+
+def test_the_table_says_of_every_promise_whether_it_is_held(report: dict[str, Any]) -> None:
+    limits = {name: {"value": 1.25, "limit": 2.0, "held": True} for name in LIMITS}
+    limits["outside"] = {"value": 1.5, "limit": 1.3, "held": False}
+
+    table = transport_table({**report, "limits": limits})
+
+    for name, limit in limits.items():
+        (line,) = [line for line in table.splitlines() if PROMISES[name] in line]
+        assert line.startswith("held " if limit["held"] else "NOT HELD ")
+        assert line.endswith(f"{limit['value']:g}, {'at least' if 'gain' in name else 'at most'} {limit['limit']:g}")
 
 
 def measured(latency_ms: float, *, cpu_ms: float, runtime_ms: float | None = None, lost: int = 0) -> dict[str, Any]:
@@ -77,7 +89,7 @@ def test_a_node_that_keeps_all_promises_is_told_so() -> None:
         "cpu_gain": 10.0,
     }
     assert all(limit["held"] for limit in limits.values())
-    assert {name: limits[name]["limit"] for name in LIMITS} == LIMITS
+    assert {name: limit["limit"] for name, limit in limits.items()} == LIMITS
 
 
 def test_a_node_that_keeps_none_is_told_so() -> None:
