@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from eseg_ros.node.camera import Camera, RateLimiter, camera_info_beside
+from eseg_ros.node.camera import Camera, RateLimiter, UnsupportedEventTypeError, camera_info_beside
 from eseg_ros.node.parameters import CameraParameters
 from eseg_ros.runtime.types import Frame, Result, Timings
 
@@ -226,6 +227,49 @@ def test_quality_of_service_can_be_overridden_by_parameter(ros: RosGraph) -> Non
     Rig(ros, node).camera.follow(lazy=False)
 
     assert reliability_of_subscription(ros) == ReliabilityPolicy.RELIABLE
+
+
+@pytest.fixture
+def subscription_options(ros: RosGraph, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What each subscription of the peer node is made with, from now on."""
+    made: list[dict[str, Any]] = []
+    create = ros.peer.create_subscription
+
+    def create_subscription(*arguments: Any, **options: Any) -> Any:
+        made.append(options)
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(ros.peer, "create_subscription", create_subscription)
+    return made
+
+
+def test_images_that_the_middleware_lost_are_counted(ros: RosGraph, subscription_options: list[dict[str, Any]]) -> None:
+    camera = Rig(ros).camera
+    camera.follow(lazy=False)
+    events = subscription_options[0]["event_callbacks"]
+
+    for lost in (2, 3):
+        events.message_lost(SimpleNamespace(total_count_change=lost))
+
+    assert camera.lost == 5
+
+
+def test_a_middleware_that_cannot_tell_what_it_lost_is_taken_as_it_is(
+    ros: RosGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = ros.peer.create_subscription
+
+    def create_subscription(*arguments: Any, event_callbacks: Any = None, **options: Any) -> Any:
+        if event_callbacks is not None:
+            raise UnsupportedEventTypeError("no such event")
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(ros.peer, "create_subscription", create_subscription)
+    camera = Rig(ros).camera
+
+    camera.follow(lazy=False)
+
+    assert camera.subscribed
 
 
 def admitted(rate_hz: float, arrivals_s: list[float]) -> int:
