@@ -163,7 +163,7 @@ def _network(host: Host, over_udp: bool) -> Finding:
     command = f"printf '%s\\n' {' '.join(f'{name}={value}' for name, value in TUNED.items())} | "
     remedy = command + "sudo tee /etc/sysctl.d/60-ros2-images.conf && sudo sysctl --system"
     if over_udp:
-        return fix(f"{text}: an image of 6 MB does not fit in and is lost", remedy)
+        return fix(f"{text}: too small for images of 6 MB, all of which Cyclone DDS sends through them", remedy)
     return note(f"{text}: small for uncompressed images from other machines; on one machine they do not matter", remedy)
 
 
