@@ -17,7 +17,7 @@ class CameraInfoError(EsegError):
 def output_camera_info(info: CameraInfo, size: tuple[int, int]) -> CameraInfo:
     """The calibration of an output as if a camera had taken it: no region of interest, no binning.
 
-    A pixel's centre has whole coordinates (REP-104, OpenCV), so its left edge lies half a pixel before. Edges are what
+    A pixel's center has whole coordinates (REP-104, OpenCV), so its left edge lies half a pixel before. Edges are what
     cropping, binning and scaling keep: `u' = (u - x_offset + 1/2) * k - 1/2`, the same for K's and P's principal point.
     D and R hold as they are, because they work on rays.
 

@@ -55,12 +55,12 @@ def mono16(pixels: Image8, *, is_bigendian: bool) -> Frame:
 
 @pytest.mark.parametrize("is_bigendian", [False, True])
 def test_what_only_cv_bridge_knows_becomes_bgr8_with_its_stamp(cv_bridge: ModuleType, is_bigendian: bool) -> None:
-    grey = np.arange(WIDTH * HEIGHT, dtype=np.uint8).reshape(HEIGHT, WIDTH) * 17
+    gray = np.arange(WIDTH * HEIGHT, dtype=np.uint8).reshape(HEIGHT, WIDTH) * 17
 
-    converted = find_converter()(mono16(grey, is_bigendian=is_bigendian))
+    converted = find_converter()(mono16(gray, is_bigendian=is_bigendian))
 
     assert (converted.encoding, converted.stamp_ns, converted.frame_id) == ("bgr8", 42, "front")
-    np.testing.assert_array_equal(decode(converted), np.stack([grey] * 3, axis=-1))
+    np.testing.assert_array_equal(decode(converted), np.stack([gray] * 3, axis=-1))
 
 
 @pytest.mark.parametrize("encoding", SUPPORTED_ENCODINGS)

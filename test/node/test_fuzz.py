@@ -105,13 +105,13 @@ def stamped(message: Image | CompressedImage, random: Random) -> Image | Compres
 def files() -> Iterator[bytes]:
     """Small files of every kind that cameras and image_transport's plugins write."""
     picture = cv2.resize(np.random.default_rng(1).integers(0, 256, (3, 4, 3), dtype=np.uint8), (40, 30))
-    alpha, grey = np.dstack([picture, picture[..., 0]]), picture[..., 0]
-    for pixels in (picture, grey):
+    alpha, gray = np.dstack([picture, picture[..., 0]]), picture[..., 0]
+    for pixels in (picture, gray):
         for options in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]):
             yield cv2.imencode(".jpg", pixels, options)[1].tobytes()
-    for pixels in (picture, grey, alpha, grey.astype(np.uint16) * 257):
+    for pixels in (picture, gray, alpha, gray.astype(np.uint16) * 257):
         yield cv2.imencode(".png", pixels)[1].tobytes()
-    yield cv2.imencode(".png", grey // 128 * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
+    yield cv2.imencode(".png", gray // 128 * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
 
 
 FILES = tuple(files())

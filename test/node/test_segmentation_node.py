@@ -30,7 +30,7 @@ STAMP = (1_700_000_000, 123_456_789)
 
 
 def street(height: int = 128, width: int = 192) -> npt.NDArray[np.uint8]:
-    """A bgr8 image in the class colours, with noise, whose mask has several classes."""
+    """A bgr8 image in the class colors, with noise, whose mask has several classes."""
     random = np.random.default_rng(3)
     labels = np.repeat(np.repeat(random.integers(0, len(CAMVID), (4, 6)), height // 4, 0), width // 6, 1)
     noise = random.integers(0, 12, (height, width, 3), dtype=np.uint8)
