@@ -59,7 +59,7 @@ bench() {
 }
 if "$bin/python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
     peers=(eseg_lite_m eseg_lite_l fast_scnn mfaranet)
-    bench torch_block --network torch --engine engines/eseg_lite_s_street.json --peer "${peers[@]}"
+    bench torch_block --network torch --engine engines/eseg_lite_s_street.json --model "${peers[@]}"
     bench torch_spin --network torch --engine engines/eseg_lite_s_street.json --wait spin
     bench torch_1080p --network torch --engine engines/eseg_lite_s_street.json --camera 1920x1080
 fi

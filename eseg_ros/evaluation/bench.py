@@ -1,25 +1,20 @@
-"""Times engines stage by stage, side by side, through the node's own runtimes and pipeline.
+"""Times networks stage by stage, side by side, through the node's own runtimes and pipeline.
 
-Every configuration, an engine in an inference library, lives in a process of its own: two libraries in one process
-share cores and allocator and disturb each other. The processes take turns, a block of frames each, round after round,
-so that whatever else the machine does hits all alike.
+Every configuration, a network in an inference library, lives in a process of its own (`bench_worker`): two libraries in
+one process share cores and allocator and disturb each other. The processes take turns, a block of frames each, round
+after round, so that whatever else the machine does hits all alike.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -27,160 +22,135 @@ import numpy as np
 from tqdm import tqdm
 
 from eseg_ros.data.layouts import find_layout, list_samples
-from eseg_ros.data.reading import image_frame, read_frame
+from eseg_ros.data.reading import read_frame
 from eseg_ros.engine.manifest import load_engine
-from eseg_ros.errors import EsegError, RuntimeUnavailableError
+from eseg_ros.errors import RuntimeUnavailableError, UsageError
+from eseg_ros.evaluation.bench_worker import STAGES, Block, Configuration, Subject, Worker
+from eseg_ros.evaluation.bench_worker import Size as Size
 from eseg_ros.evaluation.machine import machine_description
 from eseg_ros.runtime.image import decode
-from eseg_ros.runtime.pipeline import Pipeline
-from eseg_ros.runtime.select import create_runtime
-from eseg_ros.runtime.types import Frame, Image8, Outputs
+from eseg_ros.runtime.types import Image8
 
 FRAMES = 8
 """Different frames in a block: postprocessing takes longer where there are more borders between classes."""
 
-STAGES = ("preprocess_ms", "inference_ms", "postprocess_ms", "latency_ms")
-
-Size = tuple[int, int]
-"""(width, height), pixels."""
-
-
-class BenchError(EsegError):
-    """A configuration could not be timed."""
-
 
 @dataclass(frozen=True, slots=True)
-class Configuration:
-    """What one process times: an engine in a library, on frames of one size.
+class Terms:
+    """On what terms all subjects are timed.
 
     Attributes:
-        engine: manifest.
-        runtime: "openvino" or "onnxruntime".
-        threads: of the library, 0 = its own choice.
-        frames: .npy file of (FRAMES, H, W, 3) uint8 BGR.
-    """
-
-    engine: Path
-    runtime: str
-    threads: int
-    frames: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block's times.
-
-    Attributes:
-        stages: name of STAGES -> a value a frame, milliseconds, one frame under way at a time.
-        fps_depth1: frames a second, one under way at a time.
-        fps_depth2: frames a second, two under way at a time.
-    """
-
-    stages: dict[str, list[float]]
-    fps_depth1: float
-    fps_depth2: float
-
-
-def bench(
-    engines: Sequence[Path],
-    sizes: Sequence[Size] = (),
-    runtimes: Sequence[str] = (),
-    repeat: int = 10,
-    threads: int = 0,
-    camera: Size | None = None,
-    data: Path | None = None,
-) -> dict[str, Any]:
-    """Time every engine at every size in every runtime.
-
-    Args:
-        engines: manifests.
-        sizes: input sizes that the engines are fitted to (`engine.export.resize_engine`, real weights); empty = as
-            they are.
         runtimes: "openvino", "onnxruntime"; empty = those that are installed.
+        bf16: time fp32 networks in OpenVINO's bfloat16 arithmetic too.
         repeat: rounds; each times FRAMES frames a configuration and depth.
         threads: of the inference library, 0 = its own choice.
-        camera: size of the frames; without it, each engine's input size.
-        data: data set whose `val` frames, resized, are used; without it, rendered frames.
+        camera: size of the frames; without it, each network's input size.
+        data: data set whose frames, resized, are used; without it, rendered frames.
+        split: of the data set; where it is named, every engine is scored on all of it too.
+    """
+
+    runtimes: Sequence[str] = ()
+    bf16: bool = False
+    repeat: int = 10
+    threads: int = 0
+    camera: Size | None = None
+    data: Path | None = None
+    split: str = ""
+
+
+def bench(subjects: Sequence[Subject], terms: Terms) -> dict[str, Any]:
+    """Time every subject in every runtime.
 
     Returns:
         machine; load: processes that wanted a core before the start (a busy machine's numbers are only good for
-        comparing their neighbours); versions (the inference library's is part of each device); date; repeat; frames:
-        "rendered" or the data set's name; configurations: a list in the order of the arguments, see `summarize`.
+        comparing their neighbors); versions (the inference library's is part of each device); date; repeat; frames:
+        "rendered" or the data set's name; scored: the split that "score" is of, or None; configurations: a list in the
+        order of the arguments, see `summarize`; of each its engine, model, input, camera, runtime, device, precision,
+        file_mb, alone (why only its inference was timed, or None) and score, see `PipelineBench.score`, or None.
 
     Raises:
-        EngineError: an engine cannot be read or fitted.
+        EngineError: an engine cannot be used.
         RuntimeUnavailableError: a library is not installed.
         BenchError: a configuration's process died.
+        DataError: a frame or label is missing, unreadable or does not fit; the message names the file.
+        UsageError: the terms do not go together.
     """
     load = os.getloadavg()[0]
-    runtimes = runtimes or _installed_runtimes()
     with TemporaryDirectory(prefix="eseg_bench_") as folder, ExitStack() as stack:
         configurations = [
-            Configuration(fitted, runtime, threads, _frames_file(camera or input_size(fitted), data, Path(folder)))
-            for index, engine in enumerate(tqdm(engines, desc="preparing", unit="engine", leave=False, disable=None))
-            for fitted in fitted_engines(engine, sizes, Path(folder, str(index)))
-            for runtime in runtimes
+            Configuration(subject, runtime, precision, terms.threads, _frames_file(subject, terms, Path(folder)))
+            for subject in subjects
+            for runtime, precision in _ways_to_run(subject, terms)
         ]
-        workers = [stack.enter_context(Worker(configuration)) for configuration in configurations]
-        blocks = _take_turns(workers, repeat)
-        results = [worker.description | summarize(blocks[index]) for index, worker in enumerate(workers)]
+        loading = tqdm(configurations, desc="loading", unit="network", leave=False, disable=None)
+        workers = [stack.enter_context(Worker(configuration)) for configuration in loading]
+        blocks = _take_turns(workers, terms.repeat)
+        scores = _scores(workers, terms)
+        results = [
+            _describe(worker, terms) | summarize(own, blocks[0]) | {"score": score}
+            for worker, own, score in zip(workers, blocks, scores, strict=True)
+        ]
+    data = terms.data.resolve().name if terms.data else ""
     return {
         "machine": machine_description(),
         "load": rounded(load),
         "versions": {"numpy": np.__version__, "opencv": cv2.__version__},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "repeat": repeat,
-        "frames": f"{data.resolve().name}/val" if data else "rendered",
+        "repeat": terms.repeat,
+        "frames": f"{data}/{terms.split or 'val'}" if data else "rendered",
+        "scored": f"{data}/{terms.split}" if terms.split else None,
         "configurations": results,
     }
 
 
-def summarize(blocks: Sequence[Block]) -> dict[str, Any]:
-    """Median and 95th percentile a stage, and the two ratios that matter.
+def summarize(blocks: Sequence[Block], first: Sequence[Block]) -> dict[str, Any]:
+    """Median and 95th percentile a stage, and the ratios that matter.
+
+    Args:
+        blocks: of a configuration.
+        first: of the one that it is compared with, measured in turn with these.
 
     Returns:
-        preprocess_ms, inference_ms, postprocess_ms, latency_ms: {"median", "p95"} over all frames; overhead: median of
-        (preprocess + postprocess) / inference, frame by frame; fps_depth1, fps_depth2: medians over the blocks;
-        depth2_gain: median of their ratio, block by block.
+        A key for each of STAGES that was timed: {"median", "p95"} over all frames; overhead: median of (preprocess +
+        postprocess) / inference, frame by frame; ratio: median of the inference over the first configuration's, block
+        by block; fps_depth1, fps_depth2, cpu_ms: medians over the blocks; depth2_gain: median of their ratio, block by
+        block; memory_mb: the most that its process held. None for what a network that is timed alone does not have.
     """
-    stages = {name: np.concatenate([block.stages[name] for block in blocks]) for name in STAGES}
-    overhead = (stages["preprocess_ms"] + stages["postprocess_ms"]) / stages["inference_ms"]
+    stages = {name: np.concatenate([block.stages[name] for block in blocks]) for name in blocks[0].stages}
+    overhead = depth2 = gain = None
+    if len(stages) == len(STAGES):
+        around = stages["preprocess_ms"] + stages["postprocess_ms"]
+        overhead = rounded(np.median(around / stages["inference_ms"]))
+        depth2 = rounded(np.median([block.fps_depth2 for block in blocks]))
+        gain = rounded(np.median([(block.fps_depth2 or np.nan) / block.fps_depth1 for block in blocks]))
     return {
         **{
             name: {"median": rounded(np.median(times)), "p95": rounded(np.percentile(times, 95))}
             for name, times in stages.items()
         },
-        "overhead": rounded(np.median(overhead)),
+        "overhead": overhead,
+        "ratio": rounded(np.median([_inference_ms(a) / _inference_ms(b) for a, b in zip(blocks, first, strict=True)])),
         "fps_depth1": rounded(np.median([block.fps_depth1 for block in blocks])),
-        "fps_depth2": rounded(np.median([block.fps_depth2 for block in blocks])),
-        "depth2_gain": rounded(np.median([block.fps_depth2 / block.fps_depth1 for block in blocks])),
+        "fps_depth2": depth2,
+        "depth2_gain": gain,
+        "cpu_ms": rounded(np.median([block.cpu_ms for block in blocks])),
+        "memory_mb": round(blocks[-1].memory_mb),
     }
 
 
-def time_block(pipeline: Pipeline, frames: Sequence[Frame]) -> Block:
-    """Time one block of frames at depth 1 and at depth 2; the pipeline's runtime has two slots.
+def _inference_ms(block: Block) -> float:
+    return float(np.median(block.stages["inference_ms"]))
 
-    The first frame of each is not counted: the caches are still another process's.
-    """
-    outputs = Outputs()
-    pipeline.submit(frames[-1], outputs)
-    pipeline.collect()
-    stages: dict[str, list[float]] = {name: [] for name in STAGES}
-    start = time.perf_counter()
-    for frame in frames:
-        submitted = time.perf_counter()
-        pipeline.submit(frame, outputs)
-        timings = pipeline.collect().timings
-        stages["latency_ms"].append(1e3 * (time.perf_counter() - submitted))
-        stages["preprocess_ms"].append(timings.preprocess_ms)
-        stages["inference_ms"].append(timings.inference_ms)
-        stages["postprocess_ms"].append(timings.postprocess_ms)
-    fps_depth1 = len(frames) / (time.perf_counter() - start)
-    results = pipeline.map([frames[-1], *frames], outputs)
-    next(results)
-    start = time.perf_counter()
-    rest = sum(1 for _ in results)
-    return Block(stages, fps_depth1, rest / (time.perf_counter() - start))
+
+def _ways_to_run(subject: Subject, terms: Terms) -> Iterable[tuple[str, str]]:
+    """Runtime and precision of each of a subject's configurations."""
+    runtimes = terms.runtimes or _installed_runtimes()
+    if terms.bf16 and "openvino" not in runtimes:
+        raise UsageError("--bf16 is OpenVINO's; name it: --runtime openvino")
+    for runtime in runtimes:
+        yield runtime, subject.precision
+        if terms.bf16 and runtime == "openvino" and subject.precision == "fp32":
+            yield runtime, "bf16"
 
 
 def _take_turns(workers: Sequence[Worker], repeat: int) -> list[list[Block]]:
@@ -194,80 +164,31 @@ def _take_turns(workers: Sequence[Worker], repeat: int) -> list[list[Block]]:
     return blocks
 
 
-class Worker:
-    """A process that holds one configuration loaded and times a block whenever it is told to."""
-
-    def __init__(self, configuration: Configuration) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would inherit this process's libraries and threads
-        self._name = f"{configuration.engine.stem} in {configuration.runtime}"
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, configuration), daemon=True)
-        self._process.start()
-        theirs.close()  # so that the end of the process ends the connection
-        self.description: dict[str, Any] = self._receive()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.close()
-        self._process.join()
-
-    def time_block(self) -> Block:
-        self._connection.send(None)
-        block: Block = self._receive()
-        return block
-
-    def _receive(self) -> Any:
-        try:
-            answer = self._connection.recv()
-        except EOFError:
-            self._process.join()
-            raise BenchError(
-                f"{self._name}: its process ended with status {self._process.exitcode}; if it was killed, there is "
-                "too little memory: name fewer engines, sizes or runtimes at once"
-            ) from None
-        if isinstance(answer, EsegError):
-            raise answer
-        return answer
+def _scores(workers: Sequence[Worker], terms: Terms) -> list[dict[str, Any] | None]:
+    """What each worker scores on the split; None where that cannot be told or was not asked for."""
+    if not terms.split:
+        return [None] * len(workers)
+    if terms.data is None:
+        raise UsageError("--split names what engines are scored on; say of which data set: --data ROOT")
+    bar = tqdm(workers, desc="scoring", unit="engine", disable=None)
+    return [worker.score(terms.data, terms.split) if worker.configuration.subject.scorable else None for worker in bar]
 
 
-def _serve(connection: Connection, configuration: Configuration) -> None:
-    """Load the configuration, describe it, then answer each message with a block, until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    try:
-        engine = load_engine(configuration.engine)
-        frames = [image_frame(image) for image in np.load(configuration.frames)]
-        with Pipeline(create_runtime(engine, configuration.runtime, 2, configuration.threads)) as pipeline:
-            spec = engine.manifest.input
-            connection.send(
-                {
-                    "engine": engine.manifest.name,
-                    "model": engine.manifest.model,
-                    "input": f"{spec.width}x{spec.height}",
-                    "camera": f"{frames[0].width}x{frames[0].height}",
-                    "runtime": pipeline.runtime.name,
-                    "device": pipeline.runtime.device,
-                    "precision": engine.manifest.precision,
-                }
-            )
-            while _asked(connection):
-                connection.send(time_block(pipeline, frames))
-    except EsegError as error:
-        connection.send(error)
-    except BrokenPipeError:
-        pass  # the parent gave up and says why
-
-
-def _asked(connection: Connection) -> bool:
-    """Wait for a message; whether there was one before the other end closed."""
-    try:
-        connection.recv()
-    except (EOFError, ConnectionResetError):
-        return False
-    return True
+def _describe(worker: Worker, terms: Terms) -> dict[str, Any]:
+    configuration = worker.configuration
+    subject = configuration.subject
+    camera = terms.camera or subject.size
+    return {
+        "engine": subject.name,
+        "model": subject.model,
+        "input": f"{subject.size[0]}x{subject.size[1]}",
+        "camera": f"{camera[0]}x{camera[1]}",
+        "runtime": configuration.runtime,
+        "device": worker.device,
+        "precision": configuration.precision,
+        "file_mb": round(subject.file_mb, 2),
+        "alone": subject.alone or None,
+    }
 
 
 def fitted_engines(engine: Path, sizes: Sequence[Size], folder: Path) -> Iterable[Path]:
@@ -288,24 +209,24 @@ def input_size(engine: Path) -> Size:
     return spec.width, spec.height
 
 
-def _frames_file(size: Size, data: Path | None, folder: Path) -> Path:
-    """FRAMES frames of one size, made once, as a .npy file in `folder`."""
+def _frames_file(subject: Subject, terms: Terms, folder: Path) -> Path:
+    """FRAMES frames of the size that the subject gets, made once, as a .npy file in `folder`."""
+    size = terms.camera if terms.camera and not subject.alone else subject.size
     path = folder / f"frames_{size[0]}x{size[1]}.npy"
     if not path.exists():
-        bar = tqdm(
-            frame_images(size, data), total=FRAMES, desc=f"frames {size[0]}x{size[1]}", unit="frame", disable=None
-        )
+        images = frame_images(size, terms.data, terms.split or "val")
+        bar = tqdm(images, total=FRAMES, desc=f"frames {size[0]}x{size[1]}", unit="frame", disable=None)
         np.save(path, np.stack(list(bar)))
     return path
 
 
-def frame_images(size: Size, data: Path | None) -> Iterable[Image8]:
-    """FRAMES images (H, W, 3) BGR of one size: rendered ones, or those of `data`'s `val` split, resized."""
+def frame_images(size: Size, data: Path | None, split: str = "val") -> Iterable[Image8]:
+    """FRAMES images (H, W, 3) BGR of one size: rendered ones, or those of a data set's split, resized."""
     if data is None:
         from eseg_ros.rendering.renderer import render_frame
 
         return (render_frame(seed, *size).image for seed in range(FRAMES))
-    samples = list_samples(data, "val", find_layout(data), labels="unused")
+    samples = list_samples(data, split, find_layout(data), labels="unused")
     chosen = (samples[index] for index in np.linspace(0, len(samples) - 1, FRAMES).astype(int))
     return (cv2.resize(decode(read_frame(sample.image)), size) for sample in chosen)
 

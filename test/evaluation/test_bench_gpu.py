@@ -18,7 +18,7 @@ from host_network import HostNetwork
 from eseg_ros.data.reading import image_frame
 from eseg_ros.engine.manifest import load_engine, write_manifest
 from eseg_ros.errors import DeviceError, RuntimeUnavailableError
-from eseg_ros.evaluation import bench_command
+from eseg_ros.evaluation import bench_gpu_command, bench_table
 from eseg_ros.evaluation.bench_gpu import (
     STAGES,
     UNCOUNTED,
@@ -276,42 +276,40 @@ def test_the_whole_node_is_timed_from_image_to_mask(tiny_engine: Path, tmp_path:
 
 @pytest.fixture
 def parse() -> Callable[[str], argparse.Namespace]:
-    """Words of the command line as its arguments."""
+    """Words of the command line as the arguments of `eseg bench --gpu`."""
     parser = argparse.ArgumentParser()
-    bench_command.add_arguments(parser)
+    bench_gpu_command.add_arguments(parser)
     return lambda words: parser.parse_args(words.split())
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a driver")
 def test_a_machine_without_a_gpu_is_told_so(parse: Callable[[str], argparse.Namespace], lite_engine: Path) -> None:
     with pytest.raises(RuntimeUnavailableError, match="no NVIDIA driver"):
-        bench_command.run(parse(f"--gpu --network torch --engine {lite_engine} --size 96x64"))
+        bench_gpu_command.run(parse(f"--network torch --engine {lite_engine} --size 96x64"))
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--peer fast_scnn", "--peer needs --gpu"),
-        ("--gpu --peer fast_scnn", "--peer needs --network torch"),
-        ("--gpu --runtime openvino", "--runtime and --threads are for the CPU"),
-        ("--gpu --network torch --peer nothing", "unknown model 'nothing'"),
+        ("--model fast_scnn", "--model needs --network torch"),
+        ("--network torch --model nothing", "unknown model 'nothing'"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
     parse: Callable[[str], argparse.Namespace], tiny_engine: Path, words: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        bench_command.run(parse(f"{words} --engine {tiny_engine}"))
+        bench_gpu_command.run(parse(f"{words} --engine {tiny_engine}"))
 
 
-def test_by_default_all_engines_are_timed_on_a_gpu_those_that_can_be_fitted(
+def test_by_default_all_engines_are_timed_or_those_that_can_be_fitted(
     make_tiny_engine: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_tiny_engine()
     half = write_manifest(replace(load_engine(path).manifest, name="half", precision="fp16"), path.parent)
-    monkeypatch.setattr(bench_command, "DEFAULT_FOLDER", path.parent)
-    assert bench_command.default_engines(fitted=False) == [half, path]
-    assert bench_command.default_engines(fitted=True) == [path]
+    monkeypatch.setattr(bench_table, "DEFAULT_FOLDER", path.parent)
+    assert bench_table.default_engines(fitted=False) == [half, path]
+    assert bench_table.default_engines(fitted=True) == [path]
 
 
 def test_the_table_has_a_line_a_network_and_marks_what_is_beyond_a_limit() -> None:
@@ -321,7 +319,7 @@ def test_the_table_has_a_line_a_network_and_marks_what_is_beyond_a_limit() -> No
     first["limits"]["latency"] = {"ratio": 1.04, "limit": 1.05, "held": True}
     second["limits"]["latency"] = {"ratio": 1.2, "limit": 1.05, "held": False}
     second["node"] = {"p50": 1.0, "p95": 2.0, "p99": 3.0}
-    lines = bench_command.gpu_table(report).splitlines()
+    lines = bench_gpu_command.gpu_table(report).splitlines()
     assert "1.040 " in next(line for line in lines if line.lstrip().startswith("first"))
     assert "1.200!" in next(line for line in lines if line.lstrip().startswith("second"))
     assert "node, second 96x64: p50 1.000, p95 2.000, p99 3.000 ms" in lines

@@ -6,8 +6,8 @@ import json
 
 from copying_network import CopyingNetwork, manifest_of
 
-from eseg_ros.evaluation.bench_command import gpu_table
 from eseg_ros.evaluation.bench_gpu import STAGES, bench_gpu
+from eseg_ros.evaluation.bench_gpu_command import gpu_table
 
 
 def test_networks_are_timed_alone_and_in_the_pipeline() -> None:
