@@ -107,7 +107,6 @@ class Camera:
         self._parameters = parameters
         self._on_frame = on_frame
         self._message_type = _TYPES[parameters.transport]
-        self._qos = QoSProfile(depth=parameters.depth)
         self._subscriptions: list[Subscription] = []
         self._infos: deque[tuple[int, CameraInfo]] = deque(maxlen=REMEMBERED_INFOS)
         self._limiter = RateLimiter()
@@ -180,8 +179,8 @@ class Camera:
         fitting = [publisher for publisher in publishers if publisher.topic_type == expected]
         if publishers and not fitting:
             return self._type_problem({publisher.topic_type for publisher in publishers}, expected)
-        problems = [self._qos_problem(publisher) for publisher in fitting]
-        return problems[0] if self.subscribed and problems and all(problems) else None
+        problems = [self._qos_problem(publisher) for publisher in fitting] if self.subscribed else []
+        return problems[0] if problems and all(problems) else None
 
     def _type_problem(self, found: set[str], expected: str) -> str:
         other = next((name for name, kind in _TYPES.items() if f"sensor_msgs/msg/{kind.__name__}" in found), None)
@@ -189,7 +188,7 @@ class Camera:
         return f"{self.topic} carries {', '.join(sorted(found))}, expected {expected}: set cameras.{self.name}.{remedy}"
 
     def _qos_problem(self, publisher: Any) -> str | None:
-        compatibility, reason = qos_check_compatible(publisher.qos_profile, self._qos)
+        compatibility, reason = qos_check_compatible(publisher.qos_profile, self._subscriptions[0].qos_profile)
         if compatibility != QoSCompatibility.ERROR:
             return None
         name = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
@@ -202,12 +201,11 @@ class Camera:
         given = given_parameters(self._node)
         prefix = f"qos_overrides.{self.topic}.subscription."
         reliability = ReliabilityPolicy[self._parameters.reliability.upper()]
-        self._qos = QoSProfile(
-            history=HistoryPolicy.KEEP_LAST, depth=self._parameters.depth, reliability=reliability
-        )  # overrides are written into the object
         options: dict[str, Any] = {
             "callback": self._on_message,
-            "qos_profile": self._qos,
+            "qos_profile": QoSProfile(
+                history=HistoryPolicy.KEEP_LAST, depth=self._parameters.depth, reliability=reliability
+            ),
             # A policy declared here would keep its first value, whatever `reliability` and `depth` are set to later.
             "qos_overriding_options": QoSOverridingOptions(
                 [policy for policy in _OVERRIDABLE if prefix + policy.name.lower() in given]
