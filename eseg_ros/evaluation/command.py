@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eseg_ros.arguments import positive_float, positive_int
-from eseg_ros.runtime.select import RUNTIMES
+from eseg_ros.errors import UsageError
+from eseg_ros.runtime import RUNTIMES
 
 if TYPE_CHECKING:
     from eseg_ros.evaluation.evaluator import Settings
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raise a ValueError for options that do not go together."""
+    """Raise a UsageError for options that do not go together."""
     for needless, given, needed in (
         ("--live", args.live and args.bag is None, "--bag"),
         ("--label-topic", args.label_topic and args.bag is None, "--bag"),
@@ -124,9 +125,9 @@ def _check(args: argparse.Namespace) -> None:
         ("--write-manifest", args.write_manifest and args.reference, "labels, not --reference"),
     ):
         if given:
-            raise ValueError(f"{needless} needs {needed}")
+            raise UsageError(f"{needless} needs {needed}")
     if args.live and (args.ray is not None or args.processes not in (None, 1)):
-        raise ValueError("--live measures one bag at a time on this machine; leave --ray and --processes away")
+        raise UsageError("--live measures one bag at a time on this machine; leave --ray and --processes away")
 
 
 def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
