@@ -15,6 +15,7 @@ from eseg_ros import __version__
 from eseg_ros.errors import EsegError
 
 JOBS: dict[str, tuple[str, str]] = {
+    "doctor": ("eseg_ros.doctor.command", "say what this machine lacks for the node, and how to mend it"),
     "demo": ("eseg_ros.evaluation.demo_command", "a drive goes in, masks come out: node, replay, score, report"),
     "bag": ("eseg_ros.bag.command", "create, render or play bags"),
     "models": ("eseg_ros.models.command", "list the networks, their size and what each is good for"),
