@@ -215,7 +215,7 @@ def test_the_test_split_of_cityscapes_has_no_labels(tmp_path: Path) -> None:
     assert list_samples(tmp_path, "test", layout)[0].label is None
     with pytest.raises(DataError, match="split 'test' has no labels"):
         list_samples(tmp_path, "test", layout, labels="needed")
-    with pytest.raises(DataError, match="has no label"):
+    with pytest.raises(DataError, match="split 'test' has no labels"):
         SegmentationFolder(tmp_path, "test", CITYSCAPES, cache=False)
 
 
