@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 from tqdm import tqdm
@@ -17,6 +17,8 @@ from eseg_ros.labels import CITYSCAPES
 
 if TYPE_CHECKING:
     import onnx
+
+Item = TypeVar("Item")
 
 UNTRAINED = "untrained: how long its masks take says nothing"
 MEASURED_CLASSES = len(CITYSCAPES)
@@ -32,7 +34,7 @@ def engine_subjects(engines: Sequence[Path], sizes: Sequence[Size], folder: Path
     Raises:
         EngineError: an engine cannot be read or fitted.
     """
-    for index, engine in enumerate(engines):
+    for index, engine in enumerate(_with_bar(engines)):
         for path in fitted_engines(engine, sizes, folder / str(index)):
             loaded = load_engine(path)
             manifest = loaded.manifest
@@ -57,7 +59,7 @@ def model_subjects(models: Sequence[str], sizes: Sequence[Size], folder: Path, *
     if models and not sizes:
         raise UsageError("a network of the zoo has no input size of its own; say which: --size 480x360")
     folder.mkdir(parents=True, exist_ok=True)
-    for model in models:
+    for model in _with_bar(models):
         for size in sizes:
             graph = untrained_graph(model, size)
             forms = {"fp32": graph}
@@ -99,6 +101,11 @@ def _input_spec(name: str, size: Size) -> InputSpec:
     from eseg_ros.training.config import IMAGENET_MEAN, IMAGENET_STD
 
     return InputSpec(name, *size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def _with_bar(items: Sequence[Item]) -> Iterable[Item]:
+    bar: Iterable[Item] = tqdm(items, desc="preparing", unit="network", leave=False, disable=None if items else True)
+    return bar
 
 
 def _megabytes(path: Path) -> float:

@@ -101,6 +101,7 @@ def test_every_engine_is_timed_at_every_size_in_every_runtime(lite_engine: Path,
     assert sorted(path.name for path in lite_engine.parent.iterdir()) == ["lite.json", "lite.onnx"]
 
 
+@pytest.mark.slow
 def test_a_network_of_the_zoo_is_timed_alone_in_all_precisions(tmp_path: Path) -> None:
     subjects = list(model_subjects(["fast_scnn"], [(96, 64)], tmp_path, int8=True))
     bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
