@@ -22,8 +22,8 @@ from eseg_ros.labels import CITYSCAPES
 from eseg_ros.models.network import SegmentationNetwork
 from eseg_ros.models.zoo import build_deployed
 from eseg_ros.runtime.cuda.driver import DeviceInfo, Driver
-from eseg_ros.training.config import IMAGENET_MEAN, IMAGENET_STD
 from eseg_ros.runtime.tensors import input_shape, output_shape
+from eseg_ros.training.config import IMAGENET_MEAN, IMAGENET_STD
 
 Size = tuple[int, int]
 """(width, height), pixels."""
