@@ -14,6 +14,7 @@ TIMELINE_POINTS = 1500
 """Longer drives are drawn in this many steps."""
 _WIDTH, _LEFT, _RIGHT = 600.0, 34.0, 6.0
 _HEIGHT = 112.0
+_TOP, _BASE = 6.0, _HEIGHT - 8.0
 _MOST_BORDERS = 40  # more would hide the line
 
 
@@ -81,26 +82,61 @@ def timeline_svg(values: Values, borders: Mapping[int, str], scale: tuple[float,
         borders: step -> name of the sequence that begins there.
         scale: values that the scale must hold; None: those of the line.
     """
+    line, step = _line(values, scale)
+    if not line:
+        return ""
+    begins = "".join(
+        f'<line class="border" x1="{(x := _LEFT + at * step):.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_BASE}">'
+        f"<title>{html.escape(name)}</title></line>"
+        for at, name in borders.items()
+        if at and len(borders) <= _MOST_BORDERS
+    )
+    return (
+        f'<svg class="timeline" viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" data-left="{_LEFT}" data-step="{step:.6f}" '
+        f'data-points="{len(values)}">{begins}{line}'
+        f'<line class="cursor" x1="-9" x2="-9" y1="{_TOP}" y2="{_BASE}"/></svg>'
+    )
+
+
+def curve_svg(values: Values, first: int = 1, scale: tuple[float, float] | None = None) -> str:
+    """A line over counted things, such as epochs, with both scales; nothing where all values are NaN.
+
+    Args:
+        values: one a step; a line runs straight over those that are NaN.
+        first: number of the first step.
+        scale: values that the scale must hold; None: those of the line.
+    """
+    places, known = np.arange(len(values)), ~np.isnan(values)
+    if known.any():
+        between = np.interp(places, places[known], values[known])
+        values = np.where(places < places[known][0], np.nan, between)
+    line, step = _line(values, scale)
+    if not line:
+        return ""
+    last = first + len(values) - 1
+    ticks = "".join(
+        f'<text x="{_LEFT + (tick - first) * step:.1f}" y="{_HEIGHT + 9:.0f}" text-anchor="middle">{tick:g}</text>'
+        for tick in ticks_of(first, max(last, first + 1), 6)
+        if tick == round(tick) and tick <= last
+    )
+    return f'<svg class="curve" viewBox="0 0 {_WIDTH:.0f} {_HEIGHT + 14:.0f}">{line}{ticks}</svg>'
+
+
+def _line(values: Values, scale: tuple[float, float] | None) -> tuple[str, float]:
+    """Grid and line of a chart as SVG, "" without any value, and the width of a step."""
+    step = (_WIDTH - _LEFT - _RIGHT) / max(len(values) - 1, 1)
     known = values[~np.isnan(values)]
     if not len(known):
-        return ""
+        return "", step
     low, high = _range(np.append(known, scale or ()))
-    top, base = 6.0, _HEIGHT - 8.0
 
     def y_of(value: float) -> float:
-        return base - (value - low) / (high - low) * (base - top)
+        return _BASE - (value - low) / (high - low) * (_BASE - _TOP)
 
-    step = (_WIDTH - _LEFT - _RIGHT) / max(len(values) - 1, 1)
     grid = "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y_of(tick):.1f}" y2="{y_of(tick):.1f}"/>'
         f'<text x="{_LEFT - 7}" y="{y_of(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
         for tick in ticks_of(low, high, 4)
-    )
-    begins = "".join(
-        f'<line class="border" x1="{(x := _LEFT + at * step):.1f}" x2="{x:.1f}" y1="{top}" y2="{base}">'
-        f"<title>{html.escape(name)}</title></line>"
-        for at, name in borders.items()
-        if at and len(borders) <= _MOST_BORDERS
     )
     points = [None if np.isnan(v) else (f"{_LEFT + i * step:.1f}", f"{y_of(v):.1f}") for i, v in enumerate(values)]
     path = ""
@@ -109,11 +145,7 @@ def timeline_svg(values: Values, borders: Mapping[int, str], scale: tuple[float,
             path += f"{'M' if before is None else 'L'}{point[0]} {point[1]}"
     radius = 1.8 if len(values) <= 150 else 0
     dots = "".join(f'<circle cx="{p[0]}" cy="{p[1]}" r="{radius}"/>' for p in points if p and radius)
-    return (
-        f'<svg class="timeline" viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" data-left="{_LEFT}" data-step="{step:.6f}" '
-        f'data-points="{len(values)}">{grid}{begins}<path d="{path}"/>{dots}'
-        f'<line class="cursor" x1="-9" x2="-9" y1="{top}" y2="{base}"/></svg>'
-    )
+    return f'{grid}<path d="{path}"/>{dots}', step
 
 
 def _range(values: Values) -> tuple[float, float]:

@@ -49,7 +49,7 @@ class PictureSelection:
             return
         displaced = self._rank(-score.quality(), view.index)
         if displaced != view.index or view.index in self._spread:
-            self._pictures[view.index] = _layers(view, self._classes, self._painter)
+            self._pictures[view.index] = picture_layers(view, self._classes, self._painter)
         if displaced is not None and displaced not in self._spread:
             self._pictures.pop(displaced, None)
 
@@ -79,8 +79,8 @@ def stored_pictures(folder: Path) -> dict[int, dict[str, Path]]:
     return pictures
 
 
-def _layers(view: FrameView, classes: ClassSet, painter: Painter) -> dict[str, bytes]:
-    """The encoded layers of an answered frame."""
+def picture_layers(view: FrameView, classes: ClassSet, painter: Painter) -> dict[str, bytes]:
+    """The layers of a frame that has a mask, encoded as the files that `LAYERS` names."""
     assert view.mask is not None
     size = _size(view.image)
     mask = cv2.resize(view.mask, size, interpolation=cv2.INTER_NEAREST)

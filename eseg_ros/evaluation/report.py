@@ -74,11 +74,11 @@ def write_run_report(
         tiles_html(_tiles(summary)),
         _video(video) if video else "",
         _timeline(record, quality, viewer, classes, summary),
-        f'<div class="columns"><section>{_classes(summary, record, classes)}</section>'
+        f'<div class="columns"><section>{classes_html(summary, record, classes)}</section>'
         f"<section>{_latency(record, summary)}</section></div>",
         _gallery(worst, viewer, summary),
         _sequences(summary),
-        _confusion(summary, classes),
+        confusion_html(summary, classes),
         f"<h2>What ran where</h2>{rows_html(_facts(summary))}",
     ]
     write_page(path, f"{summary['engine']} on {summary['data']}", _subtitle(summary), sections, viewer)
@@ -210,12 +210,12 @@ def _gallery(worst: Sequence[int], viewer: Viewer, summary: Mapping[str, Any]) -
     )
 
 
-def _classes(summary: Mapping[str, Any], record: Record, classes: ClassSet) -> str:
+def classes_html(summary: Mapping[str, Any], record: Record, classes: ClassSet) -> str:
     """The class table; nothing without scores."""
     scores = summary["per_class_iou"]
     if not scores:
         return ""
-    boundary = summary["per_class_boundary_f"] or {}
+    boundary = summary["per_class_boundary_f"]
     pixels = record.confusion.sum(axis=(0, 2), dtype=np.float64)
     shares = pixels / max(pixels.sum(), 1.0)
     rows = ""
@@ -225,11 +225,13 @@ def _classes(summary: Mapping[str, Any], record: Record, classes: ClassSet) -> s
             f'<tr><td class="class">{class_html(classes, name)}</td>'
             f'<td class="wide">{bar(scores[name], *interval)}</td>'
             f'<td class="number">{percent(scores[name])}</td><td class="number soft">{interval_text(interval)}</td>'
-            f'<td class="number">{percent(boundary.get(name))}</td><td class="number soft">{percent(share)}</td></tr>'
+            + (f'<td class="number">{percent(boundary[name])}</td>' if boundary else "")
+            + f'<td class="number soft">{percent(share)}</td></tr>'
         )
+    border = '<th class="number">border F</th>' if boundary else ""
     return (
         '<h2>Classes</h2><div class="card"><table><thead><tr><th>class</th><th></th><th class="number">IoU</th>'
-        '<th class="number">95 %</th><th class="number">border F</th><th class="number">pixels</th></tr></thead>'
+        f'<th class="number">95 %</th>{border}<th class="number">pixels</th></tr></thead>'
         f'<tbody>{rows}</tbody></table></div><p class="soft">In percent. A class that never occurs in the truth has no '
         "score. The intervals are by bootstrap over the frames shown here: they say how sure the score of "
         "<em>these</em> drives is.</p>"
@@ -286,7 +288,7 @@ def _sequences(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _confusion(summary: Mapping[str, Any], classes: ClassSet) -> str:
+def confusion_html(summary: Mapping[str, Any], classes: ClassSet) -> str:
     """Where each class's pixels went; nothing without scores."""
     pixels = np.array(summary["confusion"]["pixels"], np.float64)
     occurring = np.flatnonzero(pixels.sum(axis=1))

@@ -53,11 +53,11 @@ def augment(
 def random_warp(
     shape: tuple[int, int], config: AugmentConfig, rng: np.random.Generator, size: tuple[int, int] | None = None
 ) -> npt.NDArray[np.float64]:
-    """The (2, 3) matrix from crop pixels to frame pixels: scale, mirror and place of the crop.
+    """The (2, 3) matrix from crop pixels to frame pixels: scale, mirror, turn and place of the crop.
 
     At scale 1 a frame of `shape` (height, width) has the given `size`, or its own. The scale is drawn log-uniformly, so
     that halving is as likely as doubling. Where the scaled frame is larger than the crop, the crop lies wholly inside;
-    where it is smaller, the frame lies wholly inside the crop, anywhere.
+    where it is smaller, the frame lies wholly inside the crop, anywhere. Then the frame turns about the crop's center.
     """
     low, high = np.log(config.scale)
     scale = float(np.exp(rng.uniform(low, high)))
@@ -76,7 +76,16 @@ def random_warp(
     if rng.random() < config.flip:
         mirror = np.array([[-1.0, 0.0, config.crop[1] - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
         matrix = matrix @ mirror
+    if config.rotation:
+        matrix = matrix @ _rotation(np.deg2rad(rng.uniform(-config.rotation, config.rotation)), config.crop)
     return matrix
+
+
+def _rotation(angle: float, crop: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """The (3, 3) rotation of crop pixels about the crop's center."""
+    y, x = ((side - 1) / 2 for side in crop)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0.0, 0.0, 1.0]])
 
 
 def random_color_matrix(image: Image, config: AugmentConfig, rng: np.random.Generator) -> npt.NDArray[np.float64]:

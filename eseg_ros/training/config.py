@@ -41,22 +41,28 @@ class SourceConfig:
         split: name of the split.
         layout: how the data set is kept, see `eseg_ros.data.layouts`; "auto" goes by what lies in its root.
         repeat: how often an epoch shows each frame. 0.5 shows half of the frames, another half in the next epoch.
+        include: only frames whose names begin with one of these, such as a drive's; without any, all.
+        exclude: no frames whose names begin with one of these, such as a drive that is held out.
     """
 
     root: Path | None = None
     split: str = "train"
     layout: str = "auto"
     repeat: float = 1.0
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationConfig:
-    """One named split to validate on; the best checkpoint is chosen on the mean mIoU of all of them."""
+    """One named split to validate on, see `SourceConfig`; the best checkpoint is chosen on the mean mIoU of all."""
 
     name: str
     root: Path | None = None
     split: str = "val"
     layout: str = "auto"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class DataConfig:
         root: root of every source that names none.
         train: sources of training frames, concatenated.
         validate: named validation sets.
-        batch_size: frames a step.
+        batch_size: frames a step of the optimizer, over all devices and accumulated passes.
         num_workers: loader processes; 0 loads in the training process.
         cache: keep decoded frames in memory; one of 480x360 with its label takes 0.7 MB.
         size: (height, width) to which frames are resized before anything else, as the node does for the engine; none
@@ -94,6 +100,7 @@ class AugmentConfig:
     Attributes:
         crop: (height, width) of what the network sees, pixels.
         scale: smallest and largest factor of the scale jitter, drawn log-uniformly.
+        rotation: turn of the frame about the crop's center within -+ this, degrees.
         flip: probability of a mirrored frame.
         brightness: gain within 1 -+ this.
         contrast: spread about the frame's mean within 1 -+ this.
@@ -105,6 +112,7 @@ class AugmentConfig:
 
     crop: tuple[int, int]
     scale: tuple[float, float] = (1.0, 1.0)
+    rotation: float = 0.0
     flip: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
@@ -133,11 +141,12 @@ class LossConfig:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    """The optimizer and its schedule: linear warm-up, then cosine decay to zero, by step.
+    """The optimizer and its schedule: linear warm-up, then decay to zero, by step.
 
     Attributes:
         name: "sgd" or "adamw".
         lr: peak learning rate.
+        schedule: of the decay: "cosine", half a period of it, or "poly", (1 - progress)^0.9.
         weight_decay: not applied to biases, norms and other vectors.
         momentum: of SGD.
         nesterov: of SGD.
@@ -148,6 +157,7 @@ class OptimizerConfig:
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01
+    schedule: Literal["cosine", "poly"] = "cosine"
     weight_decay: float = 0.0
     momentum: float = 0.9
     nesterov: bool = False
@@ -187,9 +197,13 @@ class TrainConfig:
         distillation: a teacher, or none.
         ema_decay: decay of the moving average of weights that is validated and exported.
         validate_every: epochs between validations; divides `epochs`, so that the last one is validated.
-        precision: "bf16-mixed" for bf16 autocast, "32" for plain float.
+        precision: "bf16-mixed" for bf16 autocast, "16-mixed" for fp16 autocast with a scaled loss on GPUs that know no
+            bf16, "32" for plain float.
+        accumulate: passes that each step is made of. Each sees that share of the batch, and so needs that share of the
+            memory; batch norm sees no more than a pass.
         seed: of everything random.
         init_from: a checkpoint whose fitting weights are the start.
+        grow_from: a checkpoint of a smaller model of the family to start as, see `eseg_ros.training.growth`.
         encoder_weights: ImageNet weights for the encoder's start, see `eseg_ros.training.imagenet`.
         freeze: parts of the network that keep their start, by name: "encoder.stem", "encoder.stages.0".
         out: folder of all runs.
@@ -206,9 +220,11 @@ class TrainConfig:
     distillation: DistillationConfig | None = None
     ema_decay: float = 0.999
     validate_every: int = 5
-    precision: Literal["bf16-mixed", "32"] = "bf16-mixed"
+    precision: Literal["bf16-mixed", "16-mixed", "32"] = "bf16-mixed"
+    accumulate: int = 1
     seed: int = 0
     init_from: Path | None = None
+    grow_from: Path | None = None
     encoder_weights: Literal["efficientnet_lite0"] | None = None
     freeze: tuple[str, ...] = ()
     out: Path = Path("runs")
@@ -228,6 +244,9 @@ class TrainConfig:
             ),
             "ema_decay: expected a number from 0 up to, not including, 1": 0 <= self.ema_decay < 1,
             "data.batch_size: expected at least 1": self.data.batch_size >= 1,
+            f"accumulate: expected a divisor of data.batch_size ({self.data.batch_size})": (
+                self.accumulate >= 1 and self.data.batch_size % self.accumulate == 0
+            ),
             "data.num_workers: expected 0 or more": self.data.num_workers >= 0,
             "data.train: expected at least one source": len(self.data.train) > 0,
             "data.train: every repeat must be above 0": all(s.repeat > 0 for s in self.data.train),
@@ -237,6 +256,7 @@ class TrainConfig:
             "data.std: expected numbers above 0": min(self.data.std) > 0,
             "augment.crop: expected a height and a width of at least 32 pixels": min(self.augment.crop) >= 32,
             "augment.scale: expected 0 < smallest <= largest": 0 < low <= high,
+            "augment.rotation: expected 0 to 180 degrees": 0 <= self.augment.rotation <= 180,
             "loss.threshold: expected above 0, at most 1": 0 < self.loss.threshold <= 1,
             "loss.min_kept: expected 0 to 1": 0 <= self.loss.min_kept <= 1,
             "loss.label_smoothing: expected 0 up to, not including, 1": 0 <= self.loss.label_smoothing < 1,
@@ -245,8 +265,8 @@ class TrainConfig:
             ),
             "optimizer.lr: expected a number above 0": self.optimizer.lr > 0,
             "optimizer.encoder_lr: expected a number above 0; `freeze` stops layers": self.optimizer.encoder_lr > 0,
-            "encoder_weights: would be overwritten by init_from; give one of them": (
-                self.encoder_weights is None or self.init_from is None
+            "init_from, grow_from and encoder_weights: each is a start; give one of them": (
+                [self.init_from, self.grow_from, self.encoder_weights].count(None) >= 2
             ),
             "distillation: expected a weight and a temperature above 0": (
                 self.distillation is None or min(self.distillation.weight, self.distillation.temperature) > 0

@@ -23,7 +23,8 @@ from eseg_ros.data.layouts import find_layout, list_samples
 from eseg_ros.data.reading import DataError, Image, read_image, read_label
 from eseg_ros.labels import ClassSet
 from eseg_ros.training.augment import augment
-from eseg_ros.training.config import AugmentConfig, TrainConfig
+from eseg_ros.training.config import AugmentConfig, SourceConfig, TrainConfig, ValidationConfig
+from eseg_ros.training.processes import ALONE, Process
 
 
 class Draw(NamedTuple):
@@ -42,19 +43,28 @@ class SegmentationFolder(Dataset[tuple[Image, Image]]):
         split: name of the split.
         classes: what is to be learnt.
         layout: how the data set is kept, see `eseg_ros.data.layouts`.
+        include: only frames whose names begin with one of these; () for all.
+        exclude: no frames whose names begin with one of these.
         cache: decode every frame now and keep it; later processes share the memory.
 
     Raises:
         DataError: no frames, a frame without a label, or (on reading) a bad file.
     """
 
-    def __init__(self, root: Path, split: str, classes: ClassSet, *, layout: str = "auto", cache: bool) -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        classes: ClassSet,
+        *,
+        layout: str = "auto",
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+        cache: bool,
+    ) -> None:
         kept = find_layout(root, layout)
         self._coding = kept.coding(classes)
-        self._samples = list_samples(root, split, kept)
-        unlabeled = next((sample for sample in self._samples if sample.label is None), None)
-        if unlabeled:
-            raise DataError(f"{unlabeled.image}: has no label, so split {split!r} of {root} cannot be trained on")
+        self._samples = list_samples(root, split, kept, labels="needed", include=include, exclude=exclude)
         self.names = [sample.name for sample in self._samples]
         self._cache: list[tuple[Image, Image]] | None = None
         if cache:
@@ -141,10 +151,44 @@ class EpochSampler(Sampler[Draw]):
         return row[begin - offset : end - offset]
 
 
+class StepSampler(Sampler[Draw]):
+    """One process's part of an epoch's draws: of every step the same share, whole steps only.
+
+    Args:
+        epoch: all draws.
+        batch_size: draws that a step takes, over all processes.
+        at_once: draws that a process takes at a time.
+        process: which part; its `world` times `at_once` divide `batch_size`.
+    """
+
+    def __init__(self, epoch: EpochSampler, batch_size: int, at_once: int, process: Process) -> None:
+        self._epoch = epoch
+        self._used = len(epoch) // batch_size * batch_size  # a short last step would skew batch norm
+        self._at_once = at_once
+        self._process = process
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return self._used // self._process.world
+
+    def __iter__(self) -> Iterator[Draw]:
+        for draw in self._epoch:
+            turn = draw.position // self._at_once
+            if draw.position < self._used and turn % self._process.world == self._process.rank:
+                yield draw
+
+
 class ValidationFrames(Dataset[tuple[Tensor, Tensor]]):
-    """Frames of one folder: [i] is (image (h, w, 3) uint8 RGB of `size` or its own, label (H, W) uint8 as it is)."""
+    """Frames of one folder: [i] is (image (h, w, 3) uint8 RGB of `size` or its own, label (H, W) uint8 as it is).
+
+    Attributes:
+        names: of the frames.
+    """
 
     def __init__(self, folder: SegmentationFolder, size: tuple[int, int] | None = None) -> None:
+        self.names = folder.names
         self._folder = folder
         self._size = size
 
@@ -158,17 +202,23 @@ class ValidationFrames(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(image), torch.from_numpy(label)
 
 
-def training_loader(config: TrainConfig, epoch: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
+def training_loader(config: TrainConfig, epoch: int = 0, process: Process = ALONE) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches (B, h, w, 3) uint8 RGB and (B, h, w) uint8 of all training sources, first those of `epoch`.
 
+    A batch is what `process` takes in one pass: of `data.batch_size` its part, divided by `accumulate`.
+
     Raises:
-        DataError: a source is missing or bad, or an epoch has fewer frames than a batch.
+        DataError: a source is missing or bad, an epoch has fewer frames than a step, or a step's frames cannot be
+            divided evenly.
     """
     classes, data = find_class_set(config.classes), config.data
-    folders = [
-        SegmentationFolder(config.root_of(source), source.split, classes, layout=source.layout, cache=data.cache)
-        for source in data.train
-    ]
+    at_once, rest = divmod(data.batch_size, config.accumulate * process.world)
+    if rest:
+        raise DataError(
+            f"data.batch_size {data.batch_size} cannot be divided among {process.world} processes that accumulate "
+            f"{config.accumulate} passes; make it a multiple of {config.accumulate * process.world}"
+        )
+    folders = [_folder(config, source, classes) for source in data.train]
     red, green, blue = (255 * mean for mean in data.mean)
     frames = TrainingFrames(folders, config.augment, config.seed, (red, green, blue), classes.ignore_id, data.size)
     sampler = EpochSampler([len(folder) for folder in folders], [s.repeat for s in data.train], config.seed)
@@ -177,34 +227,40 @@ def training_loader(config: TrainConfig, epoch: int = 0) -> DataLoader[tuple[Ten
         raise DataError(f"an epoch has {len(sampler)} frames but data.batch_size is {data.batch_size}; lower it")
     return DataLoader(
         frames,
-        batch_size=data.batch_size,
-        sampler=sampler,
+        batch_size=at_once,
+        sampler=StepSampler(sampler, data.batch_size, at_once, process),
         num_workers=data.num_workers,
         persistent_workers=data.num_workers > 0,
         worker_init_fn=_single_threaded,
-        drop_last=True,  # a short last batch would skew batch norm
     )
 
 
-def validation_loaders(config: TrainConfig) -> list[DataLoader[tuple[Tensor, Tensor]]]:
-    """One loader of single frames (sizes may differ) for each validation set.
+def validation_sets(config: TrainConfig) -> list[ValidationFrames]:
+    """The frames of each validation set.
 
     Raises:
         DataError: a set is missing or bad.
     """
     classes = find_class_set(config.classes)
-    return [
-        DataLoader(
-            ValidationFrames(
-                SegmentationFolder(
-                    config.root_of(source), source.split, classes, layout=source.layout, cache=config.data.cache
-                ),
-                config.data.size,
-            ),
-            batch_size=1,
-        )
-        for source in config.data.validate
-    ]
+    folders = [_folder(config, source, classes) for source in config.data.validate]
+    return [ValidationFrames(folder, config.data.size) for folder in folders]
+
+
+def _folder(config: TrainConfig, source: SourceConfig | ValidationConfig, classes: ClassSet) -> SegmentationFolder:
+    return SegmentationFolder(
+        config.root_of(source),
+        source.split,
+        classes,
+        layout=source.layout,
+        include=source.include,
+        exclude=source.exclude,
+        cache=config.data.cache,
+    )
+
+
+def validation_loader(frames: ValidationFrames, process: Process = ALONE) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Single frames (sizes may differ) of a set: every one that is this process's turn."""
+    return DataLoader(frames, batch_size=1, sampler=range(process.rank, len(frames), process.world))
 
 
 def _single_threaded(_worker: int) -> None:

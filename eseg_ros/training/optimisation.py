@@ -10,9 +10,13 @@ from torch import Tensor, nn
 
 from eseg_ros.training.config import OptimizerConfig
 
+POLY_POWER = 0.9
+"""Of the "poly" schedule, as DeepLab (arXiv 1606.00915, 4.1.1) and nearly all after it have it."""
+
 
 def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """The recipe's optimizer. Vectors and scalars (biases, norms, fusion weights) are not decayed."""
+    fused = config.clip_norm == 0  # a fused step unscales fp16 gradients itself, too late for clipping them
     learning = {name: p for name, p in net.named_parameters() if p.requires_grad}
     encoder = [p for name, p in learning.items() if name.startswith("encoder.")]
     others = [p for name, p in learning.items() if not name.startswith("encoder.")]
@@ -28,16 +32,18 @@ def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Opti
         if group
     ]
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
-    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+    return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
 
 
-def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
-    """Share of the peak rate at a step, 0 based: linear up to 1 over the warm-up, then half a cosine down to 0."""
+def learning_rate_factor(step: int, warmup_steps: int, total_steps: int, schedule: str = "cosine") -> float:
+    """Share of the peak rate at a step, 0 based: linear up to 1 over the warm-up, then down to 0 by the schedule."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    if schedule == "poly":
+        return float((1 - progress) ** POLY_POWER)
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def ema_decay(updates: int, decay: float) -> float:

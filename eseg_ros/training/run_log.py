@@ -13,16 +13,18 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
+from eseg_ros.training.runs import METRICS_FILE
+
 
 class RunLog(Callback):
-    """Prints a line each epoch and a table of IoU each validation; appends both to RUN/metrics.jsonl.
+    """Prints a line each epoch and a table of IoU each validation; appends both to RUN/metrics.jsonl, in one process.
 
     `data_wait` is the share of an epoch's training time that passed while the next batch was not there yet: near 0
     when the loader keeps up, and a reason for more `data.num_workers` when it is not.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / "metrics.jsonl"
+        self._path = run_dir / METRICS_FILE
         self._clock = time.perf_counter
         self._run_start = self._epoch_start = self._idle_since = 0.0
         self._first_epoch = 0
@@ -32,7 +34,8 @@ class RunLog(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._run_start = self._clock()
         self._first_epoch = trainer.current_epoch
-        self._forget_epochs_after(trainer.current_epoch)
+        if trainer.is_global_zero:
+            self._forget_epochs_after(trainer.current_epoch)
 
     def _forget_epochs_after(self, epoch: int) -> None:
         """Drops what a resumed run is going to do again."""
@@ -57,6 +60,8 @@ class RunLog(Callback):
         self._validated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         now = self._clock()
         epoch, epochs = trainer.current_epoch + 1, int(trainer.max_epochs or 0)
         entry: dict[str, Any] = {
@@ -66,7 +71,9 @@ class RunLog(Callback):
             "loss": round(float(trainer.callback_metrics["train/loss"]), 5),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(now - self._epoch_start, 2),
-            "seconds_per_step": round(self._trained / trainer.num_training_batches, 4),
+            "seconds_per_step": round(
+                self._trained * trainer.accumulate_grad_batches / trainer.num_training_batches, 4
+            ),
             "data_wait": round(self._waited / max(self._trained, 1e-9), 4),
         }
         done = epoch - self._first_epoch

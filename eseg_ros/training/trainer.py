@@ -29,15 +29,20 @@ from eseg_ros.training.checkpoint import (
     warm_start,
 )
 from eseg_ros.training.config import TrainConfig, config_to_dict, config_to_yaml
-from eseg_ros.training.data import training_loader, validation_loaders
+from eseg_ros.training.data import training_loader, validation_loader, validation_sets
+from eseg_ros.training.environment import write_environment
+from eseg_ros.training.faults import named_faults
+from eseg_ros.training.growth import grow_from
 from eseg_ros.training.imagenet import start_encoder
 from eseg_ros.training.losses import SupervisionLoss, distillation_loss, upsampled
 from eseg_ros.training.optimisation import build_optimizer, ema_decay, learning_rate_factor, update_ema
+from eseg_ros.training.processes import Process, this_process
+from eseg_ros.training.report import write_run_report
 from eseg_ros.training.run_log import RunLog
+from eseg_ros.training.runs import BEST_CHECKPOINT, CONFIG_FILE
 from eseg_ros.training.teacher import Teacher, load_teacher
 
 LAST_CHECKPOINT = "last.ckpt"
-BEST_CHECKPOINT = "best.ckpt"
 BEST_SCORE = "miou"
 """Name of the logged score that chooses the best checkpoint: the mean mIoU over all validation sets."""
 
@@ -90,16 +95,25 @@ class SegmentationTask(L.LightningModule):
             module.eval()
         return self
 
-    def start_from(self, checkpoint: Path) -> list[str]:
-        """Takes over the fitting weights of another run; returns the names of those without, see `warm_start`."""
-        warm_start(self.net, checkpoint)
-        return warm_start(self.ema, checkpoint)
+    def start(self) -> None:
+        """Takes over the weights of another run where the recipe says so.
+
+        Entries without weights keep their random start, the same in both: `ema` is a copy of `net`.
+        """
+        for take_over, checkpoint in ((warm_start, self.config.init_from), (grow_from, self.config.grow_from)):
+            if checkpoint is not None:
+                take_over(self.net, checkpoint)
+                unfitted = take_over(self.ema, checkpoint)
+                print(f"starting from {checkpoint}; not in it: {', '.join(unfitted) or 'nothing'}", flush=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = build_optimizer(self.net, self.config.optimizer)
         total = int(self.trainer.estimated_stepping_batches)
         warmup = round(total * self.config.optimizer.warmup_epochs / self.config.epochs)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup, total))
+        decay = self.config.optimizer.schedule
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, warmup, total, decay)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def normalized(self, image: Tensor) -> Tensor:
@@ -109,7 +123,7 @@ class SegmentationTask(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # Layers that draw random numbers must do so alike in a resumed run.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch)
+        torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch + 10_007 * self.global_rank)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         image, label = batch
@@ -126,11 +140,12 @@ class SegmentationTask(L.LightningModule):
                 f"{self.lr_schedulers().get_last_lr()[0]:.2e}; lower optimizer.lr, lengthen optimizer.warmup_epochs, "
                 "set optimizer.clip_norm=1, or rule out bf16 with precision=32"
             )
-        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(image))
+        self.log("train/loss", loss, on_step=True, on_epoch=True, sync_dist=True, batch_size=len(image))
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        update_ema(self.ema, self.net, ema_decay(self.global_step - 1, self.config.ema_decay))
+    def on_train_batch_end(self, _outputs: Any, _batch: Any, batch_index: int) -> None:
+        if (batch_index + 1) % self.config.accumulate == 0:  # a step was made; an epoch has whole ones only
+            update_ema(self.ema, self.net, ema_decay(self.global_step - 1, self.config.ema_decay))
 
     def on_validation_epoch_start(self) -> None:
         ignore_id = self.classes.ignore_id
@@ -146,6 +161,8 @@ class SegmentationTask(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         scores: dict[str, float] = {}
         for source, confusion in zip(self.config.data.validate, self._confusions, strict=True):
+            counts = self.trainer.strategy.reduce(torch.from_numpy(confusion.matrix).to(self.device), reduce_op="sum")
+            confusion.matrix = counts.cpu().numpy()
             scores[f"{source.name}/miou"] = float(confusion.miou())
             scores[f"{source.name}/pixel_accuracy"] = float(confusion.pixel_accuracy())
             for name, iou in zip(self.classes.names, confusion.iou(), strict=True):
@@ -201,28 +218,33 @@ def train(config: TrainConfig, resume: Path | None = None) -> Path:
         The best checkpoint.
 
     Raises:
-        EsegError: a run of this name exists and is not resumed, data or checkpoints are bad, or the loss diverged.
+        EsegError: a run of this name exists and is not resumed, data or checkpoints are bad, the loss diverged, or the
+            memory does not hold a step.
     """
-    _quiet_lightning()
-    run_dir = config.run_dir
+    quiet_lightning()
+    process, run_dir = this_process(), config.run_dir
     if resume is None and (run_dir / LAST_CHECKPOINT).exists():
         raise EsegError(f"{run_dir}: holds a run already; go on with it by --resume, or give another name=…")
     epoch = 0 if resume is None else record_of(read_checkpoint(resume)).epochs
     L.seed_everything(config.seed, verbose=False)
     task = SegmentationTask(config)
-    if resume is None and config.init_from is not None:
-        # Entries without weights keep their random start, the same in both: `ema` is a copy of `net`.
-        unfitted = task.start_from(config.init_from)
-        print(f"starting from {config.init_from}; not in it: {', '.join(unfitted) or 'nothing'}", flush=True)
+    if resume is None:
+        task.start()
     # Lightning starts a resumed run's first pass over the data before it tells the sampler the epoch.
-    frames, validation = training_loader(config, epoch), validation_loaders(config)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
-    _trainer(config).fit(task, frames, validation, ckpt_path=resume, weights_only=True)
+    frames, validation = training_loader(config, epoch, process), validation_sets(config)
+    if process.rank == 0:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / CONFIG_FILE).write_text(config_to_yaml(config), encoding="utf-8")
+        write_environment(run_dir)
+    with named_faults(config):
+        loaders = [validation_loader(one, process) for one in validation]
+        _trainer(config, process).fit(task, frames, loaders, ckpt_path=resume, weights_only=True)
+    if process.rank == 0:
+        print(f"report: {write_run_report(run_dir, validation)}", flush=True)
     return run_dir / BEST_CHECKPOINT
 
 
-def _trainer(config: TrainConfig) -> L.Trainer:
+def _trainer(config: TrainConfig, process: Process) -> L.Trainer:
     callbacks: list[Callback] = [
         RunLog(config.run_dir),
         LearningRateMonitor("step"),
@@ -237,13 +259,18 @@ def _trainer(config: TrainConfig) -> L.Trainer:
         ),
         ModelCheckpoint(config.run_dir, "last", enable_version_counter=False, save_on_train_epoch_end=True),
     ]
-    interactive = sys.stderr.isatty()
+    interactive = sys.stderr.isatty() and process.rank == 0
     if interactive:
         callbacks.append(TQDMProgressBar(leave=False))
     return L.Trainer(
         max_epochs=config.epochs,
+        strategy="ddp" if process.world > 1 else "auto",
+        devices=process.world // process.nodes,
+        num_nodes=process.nodes,
+        sync_batchnorm=process.world > 1 and torch.cuda.is_available(),  # PyTorch has none for CPUs
         precision=config.precision,
         check_val_every_n_epoch=config.validate_every,
+        accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.optimizer.clip_norm or None,
         callbacks=callbacks,
         logger=TensorBoardLogger(config.run_dir, name="", version="tensorboard"),
@@ -255,7 +282,7 @@ def _trainer(config: TrainConfig) -> L.Trainer:
     )
 
 
-def _quiet_lightning() -> None:
+def quiet_lightning() -> None:
     """Silences what Lightning says about hardware and loaders; this run's own lines say what matters."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")

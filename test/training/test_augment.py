@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -54,6 +55,31 @@ def test_image_and_label_stay_aligned_under_scale_flip_and_crop(seed: int) -> No
     inner = eroded & (label != IGNORE)
     assert inner.mean() > 0.1
     assert (nearest_ids(image)[inner] == label[inner]).mean() > 0.999
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_image_and_label_stay_aligned_when_the_frame_turns(seed: int) -> None:
+    image, label = blocky_frame()
+    config = AugmentConfig(crop=(96, 128), scale=(0.8, 1.5), flip=0.5, rotation=30.0)
+    image, label = augment(image, label, config, np.random.default_rng(seed), PAD, IGNORE)
+    inner = (cv2.erode(label, np.ones((5, 5))) == cv2.dilate(label, np.ones((5, 5)))) & (label != IGNORE)
+    inner[[0, 1, -2, -1]] = inner[:, [0, 1, -2, -1]] = False  # their neighbors are out of sight
+    assert inner.mean() > 0.1
+    assert (nearest_ids(image)[inner] == label[inner]).all()
+
+
+def test_a_turn_keeps_the_crops_center_and_all_lengths_and_is_within_its_limit() -> None:
+    straight, turned = AugmentConfig(crop=(90, 120)), AugmentConfig(crop=(90, 120), rotation=10.0)
+    center = np.array([59.5, 44.5, 1.0])
+    angles = []
+    for seed in range(50):
+        matrix = random_warp((90, 120), turned, np.random.default_rng(seed))
+        np.testing.assert_allclose(matrix @ center, center[:2], atol=1e-9)
+        np.testing.assert_allclose(matrix[:, :2] @ matrix[:, :2].T, np.eye(2), atol=1e-12)
+        angles.append(np.rad2deg(np.arctan2(matrix[1, 0], matrix[0, 0])))
+    assert -10 <= min(angles) < -5
+    assert 5 < max(angles) <= 10
+    np.testing.assert_allclose(random_warp((90, 120), straight, np.random.default_rng(0)), np.eye(2, 3), atol=1e-12)
 
 
 def test_a_one_pixel_shift_between_image_and_label_would_be_noticed() -> None:

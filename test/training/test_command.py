@@ -24,6 +24,8 @@ def test_a_dry_run_prints_the_resolved_recipe_and_touches_nothing(
     printed = capsys.readouterr().out
     assert "epochs: 4" in printed
     assert "eseg_lite_s: 3.59 M parameters, 0.05 G multiply-adds at 96x64" in printed
+    assert "4 epochs of 12 frames, 6 steps: about" in printed
+    assert "An estimate" in printed
     assert not (tmp_path / "runs").exists()
 
 

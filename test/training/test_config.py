@@ -4,7 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 
+from eseg_ros.data.class_file import find_class_set
+from eseg_ros.models.zoo import build_model
 from eseg_ros.training.config import (
     ConfigError,
     TrainConfig,
@@ -95,8 +99,40 @@ def test_precision_may_be_written_as_a_number(recipe: dict[str, Any]) -> None:
     assert config_from_dict({**recipe, "precision": 32}).precision == "32"
 
 
-@pytest.mark.parametrize(
-    "name", [path.stem for path in sorted(RECIPES.glob("*.yaml")) if not path.stem.startswith("base")]
-)
-def test_every_recipe_in_the_project_resolves(name: str) -> None:
-    assert load_config(RECIPES / f"{name}.yaml", ["data.root=somewhere"]).name == name
+RECIPE_NAMES = [path.stem for path in sorted(RECIPES.glob("*.yaml")) if not path.stem.startswith("base")]
+
+
+def resolved(name: str, tmp_path: Path) -> TrainConfig:
+    """A recipe of the project; where the data set brings its classes, with some of them."""
+    overrides = ["data.root=somewhere"]
+    if "ade20k" in name or "mapillary" in name:
+        names = tmp_path / "classes.yaml"
+        names.write_text("classes: [wall, floor, sky]")
+        overrides.append(f"classes={names}")
+    return load_config(RECIPES / f"{name}.yaml", overrides)
+
+
+@pytest.mark.parametrize("name", RECIPE_NAMES)
+def test_every_recipe_in_the_project_resolves_and_its_model_is_built(name: str, tmp_path: Path) -> None:
+    config = resolved(name, tmp_path)
+    with torch.device("meta"):
+        network = build_model(config.model, len(find_class_set(config.classes)))
+    assert config.name == name
+    assert [part for part in config.freeze if part not in dict(network.named_modules())] == []
+
+
+@pytest.mark.parametrize("name", RECIPE_NAMES)
+def test_every_recipe_changes_another_one(name: str) -> None:
+    tree = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    assert (RECIPES / tree["base"]).is_file()
+
+
+def test_the_papers_90000_steps_are_the_recipes_epochs(tmp_path: Path) -> None:
+    config = resolved("eseg_s_cityscapes", tmp_path)
+    steps = config.epochs * (2975 / config.data.batch_size)
+    assert steps == pytest.approx(90_000, rel=0.001)
+
+
+def test_self_training_shows_as_many_pseudo_labeled_frames_as_labeled_ones(tmp_path: Path) -> None:
+    labeled, pseudo = resolved("eseg_s_cityscapes_selftraining", tmp_path).data.train
+    assert round(19_998 * pseudo.repeat) == round(2975 * labeled.repeat)

@@ -16,7 +16,8 @@ from eseg_ros.training.data import (
     EpochSampler,
     SegmentationFolder,
     training_loader,
-    validation_loaders,
+    validation_loader,
+    validation_sets,
 )
 
 
@@ -80,7 +81,7 @@ def test_two_shows_of_a_frame_in_one_epoch_are_augmented_differently(recipe: dic
 
 def test_validation_shows_frames_as_they_are_whatever_their_size(recipe: dict[str, Any], dataset: Path) -> None:
     recipe["data"]["validate"] = [{"name": "a"}, {"name": "b", "split": "train"}]
-    first, second = validation_loaders(config_from_dict(recipe))
+    first, second = map(validation_loader, validation_sets(config_from_dict(recipe)))
     assert (len(first), len(second)) == (3, 12)
     image, label = next(iter(first))
     raw, raw_label = SegmentationFolder(dataset, "val", CAMVID, cache=False)[0]
@@ -90,7 +91,7 @@ def test_validation_shows_frames_as_they_are_whatever_their_size(recipe: dict[st
 
 def test_validation_shows_frames_at_the_engines_size_and_labels_at_their_own(recipe: dict[str, Any]) -> None:
     recipe["data"]["size"] = [80, 112]
-    image, label = next(iter(validation_loaders(config_from_dict(recipe))[0]))
+    image, label = next(iter(validation_loader(validation_sets(config_from_dict(recipe))[0])))
     assert image.shape == (1, 80, 112, 3)
     assert label.shape[1:] != (80, 112)
 
@@ -103,6 +104,18 @@ def test_an_empty_split_and_an_unpaired_frame_are_errors(tmp_path: Path) -> None
     cv2.imwrite(str(tmp_path / "train" / "images" / "lonely.png"), np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(DataError, match=r"lonely\.png"):
         SegmentationFolder(tmp_path, "train", CAMVID, cache=False)
+
+
+def test_a_drive_can_be_held_out(recipe: dict[str, Any]) -> None:
+    recipe["data"]["train"] = [{"split": "train", "exclude": ["01"]}]
+    recipe["data"]["validate"] = [{"name": "held_out", "split": "train", "include": ["01"]}]
+    config = config_from_dict(recipe)
+    (held_out,) = validation_sets(config)
+    everything = SegmentationFolder(Path(recipe["data"]["root"]), "train", CAMVID, cache=False)
+    kept = sum(name.startswith("01") for name in everything.names)
+    assert 0 < kept < len(everything)
+    assert len(held_out) == kept
+    assert len(training_loader(config)) == (len(everything) - kept) // config.data.batch_size
 
 
 def test_an_epoch_smaller_than_a_batch_is_an_error(recipe: dict[str, Any]) -> None:

@@ -33,6 +33,23 @@ def test_the_rate_rises_linearly_peaks_after_the_warm_up_and_ends_near_zero() ->
     assert factors[4:] == sorted(factors[4:], reverse=True)
 
 
+def test_the_poly_schedule_falls_with_the_power_of_what_is_left() -> None:
+    factors = [learning_rate_factor(step, 4, 20, "poly") for step in range(20)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert factors[4:] == pytest.approx([(left / 16) ** 0.9 for left in range(16, 0, -1)])
+    assert learning_rate_factor(20, 4, 20, "poly") == 0
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_fp16_gradients_can_be_clipped_before_they_are_used(name: str) -> None:
+    def unscales_itself(clip_norm: float) -> bool:
+        optimizer = build_optimizer(nn.Linear(2, 2), OptimizerConfig(name=name, clip_norm=clip_norm))
+        return bool(getattr(optimizer, "_step_supports_amp_scaling", False))  # Lightning refuses to clip for these
+
+    assert not unscales_itself(1.0)
+    assert unscales_itself(0.0)
+
+
 def test_the_average_follows_closely_at_first_and_slowly_later() -> None:
     assert ema_decay(0, 0.999) == pytest.approx(0.1)
     assert ema_decay(90, 0.999) == pytest.approx(0.91)
