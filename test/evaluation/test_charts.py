@@ -9,6 +9,7 @@ from eseg_ros.evaluation.charts import (
     bar,
     bin_of_frame,
     binned,
+    curve_svg,
     difference_bar,
     histogram_svg,
     ticks_of,
@@ -82,3 +83,21 @@ def test_a_bar_has_its_interval_and_none_without_a_value() -> None:
 def test_a_difference_lies_around_the_middle() -> None:
     assert 'style="left:75.00%"' in difference_bar(1.0, np.nan, np.nan, 2.0)
     assert "left:25.00%;width:25.00%" in difference_bar(-0.5, -1.0, 0.0, 2.0)
+
+
+def test_a_curve_runs_straight_over_what_was_not_measured_and_starts_with_the_first_value() -> None:
+    path = re.search(r'<path d="([^"]*)"', curve_svg(np.array([np.nan, 1.0, np.nan, 3.0, np.nan])))
+
+    assert path is not None
+    points = [tuple(map(float, point.split())) for point in re.findall(r"[ML]([\d.]+ [\d.]+)", path[1])]
+    assert path[1].count("M") == 1
+    assert len(points) == 4
+    assert points[1][1] == (points[0][1] + points[2][1]) / 2
+
+
+def test_a_curve_names_its_steps_and_is_not_linked_to_frames() -> None:
+    svg = curve_svg(np.array([0.5, 0.6, 0.7]), first=4)
+
+    assert re.findall(r'text-anchor="middle">(\d+)<', svg) == ["4", "5", "6"]
+    assert "cursor" not in svg
+    assert curve_svg(np.array([np.nan])) == ""

@@ -127,7 +127,7 @@ def test_a_missing_and_a_foreign_checkpoint_are_clear_errors(tmp_path: Path) -> 
 
 @pytest.fixture
 def stopped(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
-    """A run of three epochs that died in the third."""
+    """A run of three epochs, each step in two passes, that died in the third."""
     step = SegmentationTask.training_step
 
     def dying_step(task: SegmentationTask, *arguments: Any) -> torch.Tensor:
@@ -135,7 +135,9 @@ def stopped(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> TrainCon
             raise RuntimeError("power cut")
         return step(task, *arguments)
 
-    config = config_from_dict({**recipe, "epochs": 3, "name": "stopped"})
+    recipe["augment"]["rotation"] = 10
+    recipe["optimizer"]["schedule"] = "poly"
+    config = config_from_dict({**recipe, "epochs": 3, "accumulate": 2, "name": "stopped"})
     with monkeypatch.context() as patch:
         patch.setattr(SegmentationTask, "training_step", dying_step)
         with pytest.raises(RuntimeError, match="power cut"):
