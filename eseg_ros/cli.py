@@ -22,6 +22,7 @@ JOBS: dict[str, tuple[str, str]] = {
     "data check": ("eseg_ros.data.check_command", "read a data set once and name its bad files"),
     "data render": ("eseg_ros.rendering.command", "render street scenes with exact labels"),
     "train": ("eseg_ros.training.command", "train a model by a recipe"),
+    "runs": ("eseg_ros.training.runs_command", "list and compare training runs, write their reports anew"),
     "pseudo-label": ("eseg_ros.training.pseudo_label_command", "label frames that have none with a trained network"),
     "export": ("eseg_ros.engine.export_command", "make an engine from a checkpoint, or fit one to another size"),
     "quantize": ("eseg_ros.engine.quantize_command", "make an fp16 or int8 engine from an fp32 one"),

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from eseg_ros.engine.export import export_checkpoint
+from eseg_ros.engine.export import Size, export_checkpoint
 from eseg_ros.engine.manifest import load_engine
 from eseg_ros.engine.quantize import Recipe, quantize_engine
 from eseg_ros.engine.verify import record_verification, verify
@@ -34,6 +34,7 @@ def release(
     split: str = "val",
     precisions: tuple[str, ...] = ("fp16", "int8"),
     calibration_split: str = "train",
+    size: Size | None = None,
 ) -> list[Released]:
     """Make NAME, NAME_fp16 and NAME_int8 of a run's best averaged weights; nothing is written unless every gate holds.
 
@@ -48,6 +49,7 @@ def release(
         split: labeled frames that the engines are scored and verified on.
         precisions: besides fp32.
         calibration_split: frames from which int8 scales are taken.
+        size: of the engines' input; the size the run was trained for unless given.
 
     Raises:
         EngineError: a gate does not hold; what was written before stays as it was.
@@ -56,7 +58,7 @@ def release(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".release.") as temporary:
         staging = Path(temporary)
-        reference = export_checkpoint(checkpoint, name, staging, data=data)
+        reference = export_checkpoint(checkpoint, name, staging, size=size, data=data)
         engines = [reference]
         for precision in precisions:
             recipe = Recipe(precision, data, calibration_split)

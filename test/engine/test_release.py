@@ -31,6 +31,12 @@ def test_a_run_becomes_engines_of_every_precision_with_scores(
     assert released[1].agreement > 0.99
 
 
+def test_engines_have_the_size_that_is_asked_for(lite_checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    (engine,) = release(lite_checkpoint, "mine", tmp_path, dataset, precisions=(), size=(128, 96))
+    spec = load_engine(engine.path).manifest.input
+    assert (spec.width, spec.height) == (128, 96)
+
+
 def test_where_a_gate_does_not_hold_nothing_is_released(
     lite_checkpoint: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
