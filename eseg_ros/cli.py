@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         job = (groups[group] if group else jobs).add_parser(name, help=help_text, description=help_text)
         module = importlib.import_module(module_name)
         module.add_arguments(job)
-        job.set_defaults(run=module.run)
+        job.set_defaults(run_job=module.run)
     return parser
 
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; returns its exit status. Errors made for people are printed without a traceback, others are bugs."""
     options = build_parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        return int(options.run_job(options))
     except (EsegError, FileNotFoundError) as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:

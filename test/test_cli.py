@@ -105,3 +105,11 @@ def test_the_command_line_is_there_before_anything_heavy_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert HEAVY & {name.partition(".")[0] for name in done.stdout.split()} == set()
+
+
+def test_an_argument_called_run_does_not_take_the_jobs_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "run" / "best.ckpt"
+    assert cli.main(["release", str(missing), "--name", "mine", "--data", str(tmp_path)]) == 1
+    assert f"{missing}: no such checkpoint" in capsys.readouterr().err
