@@ -14,8 +14,8 @@ from eseg_ros.bag.reader import BagReader, mono8_pixels
 from eseg_ros.bag.writer import BagWriter
 from eseg_ros.errors import EsegError
 from eseg_ros.evaluation.evaluator import Settings
-from eseg_ros.evaluation.processes import MASK_TOPIC
 from eseg_ros.evaluation.mask_bag import OVERLAY_TOPIC
+from eseg_ros.evaluation.processes import MASK_TOPIC
 from eseg_ros.evaluation.run import Source, Spread, evaluate_run
 from eseg_ros.evaluation.run_folder import RunError, RunFolder, load_run
 from eseg_ros.evaluation.sequences import BagSequence, bag_sequences
