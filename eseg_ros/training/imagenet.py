@@ -26,6 +26,9 @@ MEAN = (127 / 255, 127 / 255, 127 / 255)
 STD = (128 / 255, 128 / 255, 128 / 255)
 """The normalization that the weights were trained with, as a recipe's data.mean and data.std."""
 
+Layers = dict[str, tuple[nn.Module, dict[str, Tensor]]]
+"""Layers of an encoder by name, each with the state that it might take."""
+
 
 class WeightsError(EsegError):
     """ImageNet weights that are not there or do not fit."""
@@ -51,7 +54,7 @@ def start_encoder(net: nn.Module, weights: str) -> list[str]:
     if not isinstance(encoder, EfficientNet):
         raise WeightsError(f"encoder_weights {weights!r} fit an EfficientNet; {type(net).__name__} has none")
     given = _read(weights)
-    layers = {"stem": (encoder.stem, _folder(given, "_conv_stem", "_bn0"))}
+    layers: Layers = {"stem": (encoder.stem, _conv_norm(given, "_conv_stem", "_bn0"))}
     index = 0
     for stage, (blocks, spec) in enumerate(zip(encoder.stages, B0_STAGES, strict=True)):
         assert isinstance(blocks, nn.Sequential)
@@ -80,23 +83,21 @@ def _read(weights: str) -> Mapping[str, Tensor]:
     return state
 
 
-def _folder(given: Mapping[str, Tensor], conv: str, norm: str) -> dict[str, Tensor]:
+def _conv_norm(given: Mapping[str, Tensor], conv: str, norm: str) -> dict[str, Tensor]:
     """One ConvNorm's state."""
     state = {"conv.weight": given[f"{conv}.weight"]}
     pattern = re.compile(re.escape(norm) + r"\.(\w+)")
     return state | {f"norm.{match[1]}": value for name, value in given.items() if (match := pattern.fullmatch(name))}
 
 
-def _block_layers(
-    name: str, block: nn.Module, given: Mapping[str, Tensor], source: str
-) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
+def _block_layers(name: str, block: nn.Module, given: Mapping[str, Tensor], source: str) -> Layers:
     """The layers of one block and the state that each might take."""
-    depthwise = _folder(given, f"{source}._depthwise_conv", f"{source}._bn1")
-    project = _folder(given, f"{source}._project_conv", f"{source}._bn2")
+    depthwise = _conv_norm(given, f"{source}._depthwise_conv", f"{source}._bn1")
+    project = _conv_norm(given, f"{source}._project_conv", f"{source}._bn2")
     expands = f"{source}._expand_conv.weight" in given
-    expand = _folder(given, f"{source}._expand_conv", f"{source}._bn0") if expands else {}
+    expand = _conv_norm(given, f"{source}._expand_conv", f"{source}._bn0") if expands else {}
     if isinstance(block, MBConv):
-        layers: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {
+        layers: Layers = {
             f"{name}.depthwise": (block.depthwise, depthwise),
             f"{name}.project": (block.project, project),
         }
