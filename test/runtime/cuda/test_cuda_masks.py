@@ -21,6 +21,7 @@ from emulated_driver import EmulatedDriver
 from host_network import HostNetwork
 from numpy.testing import assert_array_equal
 
+from eseg_ros.engine.export import resize_engine
 from eseg_ros.engine.manifest import Engine, load_engine
 from eseg_ros.labels import ClassSet, Relabeling
 from eseg_ros.rendering.renderer import render_frame
@@ -94,9 +95,9 @@ def loaded(runtime: _Runtime) -> Iterator[_Runtime]:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """A real engine: ESeg-Lite-S, 480x360."""
-    return load_engine(ENGINE)
+    return load_engine(resize_engine(ENGINE, "small", tmp_path_factory.mktemp("engines"), (480, 360)))
 
 
 @pytest.fixture(scope="module")
