@@ -51,8 +51,9 @@ def test_a_signal_at_any_moment_of_the_start_ends_the_node(
         process.send_signal(number)
         _, log = process.communicate(timeout=HANGS_AFTER_S)
         ends_s.append(time.monotonic() - sent)
-        # Before the handlers are there, Python and the kernel end the process by the signal itself.
-        assert process.returncode in (0, -number), log
+        # Before the handlers are there, Python and the kernel end the process by the signal itself, or Python with an
+        # error of its own while it starts.
+        assert process.returncode in (0, -number) or "Fatal Python error: init_import_site" in log, log
     with capsys.disabled():
         print(f"\n{count} shutdowns within {seconds_to_active:.1f} s of starting; the slowest took {max(ends_s):.2f} s")
     assert not SHUTDOWNS or max(ends_s) <= LIMIT_S
