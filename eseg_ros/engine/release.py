@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eseg_ros.engine.export import Size, export_checkpoint
-from eseg_ros.engine.manifest import load_engine
+from eseg_ros.engine.manifest import load_engine, portable_path
 from eseg_ros.engine.quantize import Recipe, quantize_engine
 from eseg_ros.engine.verify import record_verification, verify
 from eseg_ros.errors import EngineError
@@ -67,6 +67,9 @@ def release(
         for path in engines:  # the manifest last: it names the hash of the file beside it
             onnx = load_engine(path).onnx
             os.replace(onnx, folder / onnx.name)
+            # Its commands name the files where they are now.
+            manifest = path.read_text(encoding="utf-8")
+            path.write_text(manifest.replace(portable_path(staging), portable_path(folder)), encoding="utf-8")
             os.replace(path, folder / path.name)
     return released
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eseg_ros.engine import release as releasing
-from eseg_ros.engine.manifest import load_engine
+from eseg_ros.engine.manifest import load_engine, portable_path
 from eseg_ros.engine.release import release
 from eseg_ros.engine.verify import Limits
 from eseg_ros.errors import EngineError
@@ -25,6 +25,8 @@ def test_a_run_becomes_engines_of_every_precision_with_scores(
     half = load_engine(tmp_path / "mine_fp16.json").manifest
     key = f"{dataset.name}/val"
     assert half.precision == "fp16"
+    assert f"--engine {portable_path(tmp_path / 'mine_fp16.json')}" in half.scores[key]["command"]
+    assert ".release." not in (tmp_path / "mine_fp16.json").read_text()
     assert half.scores[key]["miou"] == pytest.approx(released[1].miou, abs=1e-6)
     assert half.parity[key]["passed"]
     assert released[1].agreement is not None
