@@ -7,7 +7,6 @@ import signal
 from types import FrameType
 from typing import Any
 
-
 STDERR = 2  # also where Python has no sys.stderr
 
 
@@ -18,8 +17,8 @@ class StopSignals:
 
     Args:
         grace_s: how long the process may take to end after the first signal. Then a thread outside Python, which a call
-            that keeps Python's lock cannot hold up, writes the stack of every thread to stderr and ends the process with
-            status 1. None lets it take its time.
+            that keeps Python's lock cannot hold up, writes the stack of every thread to stderr and ends the process
+            with status 1. None lets it take its time.
     """
 
     def __init__(self, grace_s: float | None = None) -> None:
