@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eseg_ros.arguments import positive_float, positive_int
 from eseg_ros.errors import UsageError
+from eseg_ros.text_table import aligned_columns
 
 if TYPE_CHECKING:
     from eseg_ros.engine.plan import Machine, Plan
@@ -147,9 +148,8 @@ def _list(cache: Path) -> int:
     machines = _machines()
     rows = [_row(plan, machines) for plan in plans]
     header = ("engine", "precision", "library", "compute capability", "GPU", "size", "built", "here", "verified")
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows) if rows else ():
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if rows:
+        print("\n".join(aligned_columns((header, *rows))))
     for path, reason in unusable.items():
         print(f"{path}: unusable: {reason}")
     print(f"{len(plans)} plans in {cache}")

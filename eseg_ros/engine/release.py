@@ -13,8 +13,7 @@ from eseg_ros.engine.quantize import Recipe, quantize_engine
 from eseg_ros.engine.verify import record_verification, verify
 from eseg_ros.errors import EngineError
 from eseg_ros.evaluation.offline import evaluate, record_scores
-
-BEST_CHECKPOINT = "best.ckpt"
+from eseg_ros.training.runs import BEST_CHECKPOINT
 
 
 @dataclass(frozen=True, slots=True)

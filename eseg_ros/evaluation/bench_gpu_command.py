@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from eseg_ros.arguments import engine_size, positive_int
 from eseg_ros.errors import UsageError
-from eseg_ros.evaluation.bench_table import aligned_columns, default_engines
+from eseg_ros.evaluation.bench_table import default_engines
+from eseg_ros.text_table import aligned_columns
 
 if TYPE_CHECKING:
     from eseg_ros.runtime.cuda.network import DeviceNetwork
@@ -181,7 +182,7 @@ def gpu_table(report: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{report['machine']}; {gpu['name']}, {report['driver']}; {report['frames']} frames",
-            *aligned_columns(rows),
+            *aligned_columns(rows, right=True),
             *references,
             "plain, graph: the bare engine, launched piece by piece and as a CUDA graph; copies: the host's, into and",
             "out of page-locked memory; pre, post: kernels and transfers; rest: all else of a frame; p50 to p99: ms",

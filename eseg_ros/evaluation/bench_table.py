@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from eseg_ros.errors import UsageError
+from eseg_ros.text_table import aligned_columns
 
 DEFAULT_FOLDER = Path("engines")
 
@@ -53,7 +54,7 @@ def bench_table(report: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"{report['machine']}; load before {report['load']:.1f}; {report['frames']} frames",
-            *aligned_columns(rows),
+            *aligned_columns(rows, right=True),
             *(f"{name}: the inference alone; {reason}" for name, reason in alone.items()),
             "pre, infer, post: median ms a frame; over: (pre + post) / infer; p95: ms from submit to result; ratio:",
             "infer over the first line's; fps 1, fps 2: frames a second with one and two under way; gain: fps 2 / fps",
@@ -68,9 +69,3 @@ def _median(result: Mapping[str, Any], stage: str) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
-
-
-def aligned_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A line a row, its cells aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

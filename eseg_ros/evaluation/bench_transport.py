@@ -37,7 +37,6 @@ from eseg_ros.arguments import image_size, positive_float, positive_int
 from eseg_ros.engine.manifest import write_atomically
 from eseg_ros.errors import EsegError
 from eseg_ros.evaluation.bench import Size, fitted_engines, frame_images, rounded
-from eseg_ros.evaluation.bench_table import aligned_columns
 from eseg_ros.evaluation.machine import machine_description
 from eseg_ros.evaluation.processes import (
     CAMERA,
@@ -54,6 +53,7 @@ from eseg_ros.evaluation.processes import (
 )
 from eseg_ros.node.benchmark import DONE, MEASURING
 from eseg_ros.share import find_engine
+from eseg_ros.text_table import aligned_columns
 
 IMAGE_TOPIC = "/bench/image"
 CONTESTANTS = ("echo", "light", "node", "naive")
@@ -318,7 +318,7 @@ def transport_table(report: Mapping[str, Any]) -> str:
         [
             f"{report['machine']}; load before {report['load']:.1f}",
             f"{report['engine']}, {report['camera']}, {report['rate_hz']:g} Hz, {report['seconds']:g} s each",
-            *aligned_columns(rows),
+            *aligned_columns(rows, right=True),
             "p50 to p99: ms from an image's publication to its mask's arrival; runtime: ms of decoding, preprocessing,",
             "inference, postprocessing; outside: p50 without it; CPU: ms of the process for a mask, in node and naive",
             "without the inference's",

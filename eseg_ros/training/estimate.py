@@ -97,7 +97,7 @@ def measure_step(config: TrainConfig) -> StepCost:
     whole = config.data.batch_size // config.accumulate
     device = training_device()
     frames = whole if device.type == "cuda" else min(whole, MOST_FRAMES_ON_CPU)
-    task = SegmentationTask(replace(config, encoder_weights=None, accumulate=1))  # what the weights are costs nothing
+    task = SegmentationTask(replace(config, accumulate=1))
     before, clock = _peak_bytes(device), _StepClock()
     trainer = L.Trainer(
         max_steps=STEPS + 1,

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from eseg_ros.errors import EsegError
+from eseg_ros.text_table import aligned_columns
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -119,7 +120,7 @@ def runs_table(runs: Sequence[TrainingRun]) -> str:
             f"{run.hours:.1f}",
             str(run.epochs[-1]["time"])[:16].replace("T", " "),
         ))  # fmt: skip
-    return _aligned(rows)
+    return "\n".join(aligned_columns(rows))
 
 
 def differences_table(runs: Sequence[TrainingRun]) -> str:
@@ -128,7 +129,7 @@ def differences_table(runs: Sequence[TrainingRun]) -> str:
     values = {key: [_text(run.recipe.get(key)) for run in runs] for key in keys}
     rows = [("key", *(run.path.name for run in runs))]
     rows += [(key, *texts) for key, texts in values.items() if len(set(texts)) > 1]
-    return _aligned(rows) if len(rows) > 1 else "the recipes are equal"
+    return "\n".join(aligned_columns(rows)) if len(rows) > 1 else "the recipes are equal"
 
 
 def _dotted(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -145,10 +146,3 @@ def _dotted(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -62,9 +62,6 @@ class SegmentationTask(L.LightningModule):
         self.config = config
         self.classes = find_class_set(config.classes)
         self.net = build_model(config.model, len(self.classes))
-        if config.encoder_weights is not None:
-            unfitted = start_encoder(self.net, config.encoder_weights)
-            print(f"encoder from {config.encoder_weights}; not in it: {', '.join(unfitted) or 'nothing'}", flush=True)
         self._frozen = frozen_modules(self.net, config.freeze)
         convert_conv2d_weight_memory_format(self.net, torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False).eval()
@@ -96,10 +93,14 @@ class SegmentationTask(L.LightningModule):
         return self
 
     def start(self) -> None:
-        """Takes over the weights of another run where the recipe says so.
+        """Takes over ImageNet's weights or those of another run, where the recipe says so.
 
         Entries without weights keep their random start, the same in both: `ema` is a copy of `net`.
         """
+        if (weights := self.config.encoder_weights) is not None:
+            start_encoder(self.net, weights)
+            unfitted = start_encoder(self.ema, weights)
+            print(f"encoder from {weights}; not in it: {', '.join(unfitted) or 'nothing'}", flush=True)
         for take_over, checkpoint in ((warm_start, self.config.init_from), (grow_from, self.config.grow_from)):
             if checkpoint is not None:
                 take_over(self.net, checkpoint)

@@ -78,6 +78,16 @@ def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch: 
         start_encoder(build_model("eseg_mobile", 11), LITE0)
 
 
+def test_a_recipe_starts_the_encoder_and_its_average(recipe: dict[str, Any]) -> None:
+    expected = build_model("eseg_mobile", 11)
+    start_encoder(expected, LITE0)
+    task = SegmentationTask(config_from_dict({**recipe, "model": "eseg_mobile", "encoder_weights": LITE0}))
+    task.start()
+    for net in (task.net, task.ema):
+        state = net.encoder.state_dict()
+        assert all(torch.equal(state[name], value) for name, value in expected.encoder.state_dict().items())
+
+
 def test_a_recipe_does_not_start_an_encoder_twice(recipe: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="each is a start; give one"):
         config_from_dict({**recipe, "encoder_weights": LITE0, "init_from": "runs/other/best.ckpt"})
