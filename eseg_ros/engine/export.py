@@ -53,7 +53,7 @@ class _Network:
     Attributes:
         reference: the network whose outputs the engine must have.
         deployed: the same network folded.
-        model: key of `eseg_ros.models.zoo.MODELS`.
+        model: key of `eseg_ros.models.zoo.MODELS`, or a variant.
         training: see `EngineManifest.training`.
     """
 

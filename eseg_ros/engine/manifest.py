@@ -68,7 +68,7 @@ class EngineManifest:
 
     Attributes:
         name: the engine's name, the stem of its files.
-        model: architecture, a key of `eseg_ros.models.zoo.MODELS`.
+        model: architecture, a key of `eseg_ros.models.zoo.MODELS`, or a variant.
         classes: names, colours, ignored id.
         input: input tensor and preprocessing.
         output: output tensor.

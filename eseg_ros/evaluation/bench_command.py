@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="MODEL",
-        help="networks of `eseg models`, untrained, or all: their inference alone",
+        help="networks of `eseg models`, untrained, or all: their inference alone; variants: eseg_lite_s+kernel=3",
     )
     timed.add_argument(
         "--onnx",

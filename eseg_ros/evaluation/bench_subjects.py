@@ -44,18 +44,19 @@ def engine_subjects(engines: Sequence[Path], sizes: Sequence[Size], folder: Path
 
 
 def model_subjects(models: Sequence[str], sizes: Sequence[Size], folder: Path, *, int8: bool) -> Iterator[Subject]:
-    """Networks of `eseg models` for 19 classes at each size, untrained; with `int8` each quantized too.
+    """Networks of `eseg models`, or variants, for 19 classes at each size, untrained; with `int8` each quantized too.
 
     Raises:
         UsageError: no such model, or no size.
     """
     import onnx
+    import torch
 
-    from eseg_ros.models.zoo import MODELS
+    from eseg_ros.models.zoo import build_model
 
-    unknown = [model for model in models if model not in MODELS]
-    if unknown:
-        raise UsageError(f"unknown model {unknown[0]!r}; expected some of {', '.join(MODELS)}, or all")
+    for model in models:
+        with torch.device("meta"):
+            build_model(model, MEASURED_CLASSES)  # unknown ones are told before anything is measured
     if models and not sizes:
         raise UsageError("a network of the zoo has no input size of its own; say which: --size 480x360")
     folder.mkdir(parents=True, exist_ok=True)

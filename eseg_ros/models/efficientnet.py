@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 from typing import NamedTuple
 
@@ -164,14 +164,26 @@ class EfficientNet(nn.Module):
         depth: factor on the repeats of the stages.
         form: what the blocks are made of.
         drop_connect: stochastic depth rate that the blocks' rates grow to, linearly with their index.
+        fused_stages: stages, counted from 0, made of Fused-MBConv whatever the form.
+        kernel: size of every kernel in the blocks, in place of the stages' own.
+        expansion: of every stage that expands, in place of its own.
 
     Attributes:
         channels: channels of each pyramid level, {1: ..., 5: ...}.
     """
 
-    def __init__(self, *, width: float, depth: float, form: EncoderForm, drop_connect: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        width: float,
+        depth: float,
+        form: EncoderForm,
+        drop_connect: float = 0.0,
+        fused_stages: Collection[int] = (),
+        kernel: int | None = None,
+        expansion: int | None = None,
+    ) -> None:
         super().__init__()
-        block = FusedMBConv if form is EncoderForm.FUSED else MBConv
         total = sum(scale_depth(stage.repeats, depth) for stage in B0_STAGES)
         channels = scale_width(STEM_CHANNELS, width)
         self.stem = ConvNorm(3, channels, 3, stride=2)
@@ -180,6 +192,7 @@ class EfficientNet(nn.Module):
         self.channels: dict[int, int] = {}
         built = 0
         for index, stage in enumerate(B0_STAGES):
+            block = FusedMBConv if form is EncoderForm.FUSED or index in fused_stages else MBConv
             blocks = nn.Sequential()
             for repeat in range(scale_depth(stage.repeats, depth)):
                 out_channels = scale_width(stage.channels, width)
@@ -187,9 +200,9 @@ class EfficientNet(nn.Module):
                     block(
                         channels,
                         out_channels,
-                        kernel=stage.kernel,
+                        kernel=kernel or stage.kernel,
                         stride=stage.stride if repeat == 0 else 1,
-                        expansion=stage.expansion,
+                        expansion=expansion if expansion and stage.expansion > 1 else stage.expansion,
                         drop_rate=drop_connect * built / total,
                         form=form,
                     )

@@ -28,6 +28,9 @@ class EsegConfig:
         bifpn_repeats: BiFPN cells.
         min_level: finest pyramid level used; the scores come out at stride 2^min_level.
         max_level: coarsest pyramid level used.
+        fused_stages: stages of the encoder, counted from 0, whose blocks are fused although its form's are not.
+        kernel: size of every kernel in the encoder's blocks; without it EfficientNet's, 3 and 5.
+        expansion: of every encoder stage but the first; without it EfficientNet's, 6.
     """
 
     encoder_width: float
@@ -37,6 +40,9 @@ class EsegConfig:
     bifpn_repeats: int
     min_level: int
     max_level: int = 9
+    fused_stages: tuple[int, ...] = ()
+    kernel: int | None = None
+    expansion: int | None = None
 
 
 ESEG_CONFIGS = {
@@ -100,6 +106,9 @@ class Eseg(SegmentationNetwork):
             depth=config.encoder_depth,
             form=config.form,
             drop_connect=drop_connect,
+            fused_stages=config.fused_stages,
+            kernel=config.kernel,
+            expansion=config.expansion,
         )
         widths = {level: self.encoder.channels[min(level, ENCODER_LEVELS)] for level in levels}
         self.bifpn = nn.ModuleList()

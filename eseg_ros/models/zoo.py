@@ -1,10 +1,16 @@
-"""The table of all networks, and how one is made by name."""
+"""The table of all networks, and how one is made by name.
+
+A name may change parts of a member of the ESeg family: `eseg_lite_s+min_level=2+bifpn_channels=48`. Such a variant is
+trained, exported and measured like a row of the table, which is how one finds out whether it should become one.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from eseg_ros.errors import UsageError
 from eseg_ros.models.eseg import ESEG_CONFIGS, Eseg
@@ -57,22 +63,65 @@ MODELS: dict[str, Model] = {
 }
 """Every network that `build_model` makes, by name."""
 
+_PARTS: dict[str, tuple[type[int] | type[float], str]] = {
+    "encoder_width": (float, "0.5"),
+    "encoder_depth": (float, "0.6"),
+    "bifpn_channels": (int, "48"),
+    "bifpn_repeats": (int, "2"),
+    "min_level": (int, "2"),
+    "max_level": (int, "7"),
+    "fused_stages": (int, "1,2"),
+    "kernel": (int, "3"),
+    "expansion": (int, "4"),
+}
+"""Parts of an `EsegConfig` that a variant may change: the type of their numbers and an example."""
+
 
 def build_model(name: str, num_classes: int) -> SegmentationNetwork:
     """The network called `name`, freshly initialized, in training mode.
 
     Args:
-        name: a key of `MODELS`, e.g. "eseg_lite_s".
+        name: a key of `MODELS`, e.g. "eseg_lite_s", or a variant of one: "eseg_lite_s+max_level=7".
         num_classes: channels of the scores, at least 2.
 
     Raises:
         UsageError: no such network, or too few classes.
     """
-    if name not in MODELS:
-        raise UsageError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
     if num_classes < 2:
         raise UsageError(f"a segmentation model tells at least 2 classes apart; got num_classes={num_classes}")
-    return MODELS[name].build(num_classes)
+    model, *changes = name.split("+")
+    if model not in MODELS:
+        raise UsageError(f"unknown model {model!r}; expected one of {', '.join(MODELS)}")
+    if not changes:
+        return MODELS[model].build(num_classes)
+    if model not in ESEG_CONFIGS:
+        raise UsageError(f"{name}: only members of the ESeg family have variants: {', '.join(ESEG_CONFIGS)}")
+    config = dataclasses.replace(ESEG_CONFIGS[model], **dict(_change(change, name) for change in changes))
+    if config.kernel and config.kernel % 2 == 0:
+        raise UsageError(f"{name}: kernel {config.kernel}: expected an odd number")
+    if not 1 <= config.min_level < config.max_level:
+        raise UsageError(f"{name}: levels go from min_level, at least 1, up to a greater max_level")
+    return Eseg(config, num_classes)
+
+
+def _change(text: str, name: str) -> tuple[str, Any]:
+    """Name and value of a changed part of a variant: "max_level=7", "fused_stages=1,2".
+
+    Raises:
+        UsageError: there is no such part, or the value is none for it.
+    """
+    key, _, value = text.partition("=")
+    if key not in _PARTS:
+        raise UsageError(f"{name}: unknown part {key!r}; expected some of {', '.join(_PARTS)}")
+    kind, example = _PARTS[key]
+    try:
+        numbers = tuple(kind(number) for number in value.split(","))
+    except ValueError:
+        numbers = ()
+    alone = key != "fused_stages"
+    if not numbers or min(numbers) < 0 or (alone and (len(numbers) > 1 or numbers[0] == 0)):
+        raise UsageError(f"{name}: {value!r} is no value of {key}; expected a number above 0, for example {example}")
+    return key, numbers[0] if alone else numbers
 
 
 def build_deployed(name: str, num_classes: int) -> SegmentationNetwork:

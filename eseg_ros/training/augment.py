@@ -1,9 +1,12 @@
-"""Augmentation of one training frame: one geometric warp, one color matrix, a little blur and noise.
+"""Augmentation of one training frame: one geometric warp, copy-paste, one color matrix, a little blur and noise.
 
 Everything random comes from the generator that is passed in, so a frame's augmentation depends on its seed alone.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,6 +15,15 @@ import numpy.typing as npt
 from eseg_ros.training.config import AugmentConfig
 
 Image = npt.NDArray[np.uint8]
+
+
+class Pasted(NamedTuple):
+    """Another frame, `image` (H, W, 3) uint8 RGB and `label` (H, W) uint8, of which the classes `ids` are pasted."""
+
+    image: Image
+    label: Image
+    ids: Sequence[int]
+
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 """Rec. 601 weights of R, G and B in brightness."""
@@ -25,6 +37,7 @@ def augment(
     pad_color: tuple[float, float, float],
     ignore_id: int,
     size: tuple[int, int] | None = None,
+    pasted: Pasted | None = None,
 ) -> tuple[Image, Image]:
     """A randomly changed crop of a frame and, in exact alignment, of its label.
 
@@ -36,18 +49,38 @@ def augment(
         pad_color: RGB, 0..255, of pixels outside the frame.
         ignore_id: label of pixels outside the frame.
         size: (height, width) the frame has at scale 1; its own unless given.
+        pasted: what another frame lays over this one, scaled and placed at random by itself (simple copy-paste, Ghiasi
+            et al., CVPR 2021, without instances: a class is pasted as a whole).
 
     Returns:
         image (*config.crop, 3) uint8 RGB and label config.crop uint8.
     """
+    image, label = _crop(image, label, config, rng, pad_color, ignore_id, size)
+    if pasted is not None:
+        other, other_label = _crop(pasted.image, pasted.label, config, rng, pad_color, ignore_id, size)
+        seen = np.isin(other_label, pasted.ids)
+        image[seen], label[seen] = other[seen], other_label[seen]
+    image = cv2.transform(image, random_color_matrix(image, config, rng)).astype(np.uint8, copy=False)
+    return _degrade(image, config, rng), label
+
+
+def _crop(
+    image: Image,
+    label: Image,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    pad_color: tuple[float, float, float],
+    ignore_id: int,
+    size: tuple[int, int] | None,
+) -> tuple[Image, Image]:
+    """A frame and its label in a random warp; see `augment`."""
     matrix = random_warp(image.shape[:2], config, rng, size)
     crop = config.crop[::-1]
     nearest = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     linear = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    warped = cv2.warpAffine(image, matrix, crop, flags=linear, borderMode=cv2.BORDER_CONSTANT, borderValue=pad_color)
+    image = cv2.warpAffine(image, matrix, crop, flags=linear, borderMode=cv2.BORDER_CONSTANT, borderValue=pad_color)
     label = cv2.warpAffine(label, matrix, crop, flags=nearest, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_id)
-    warped = cv2.transform(warped, random_color_matrix(warped, config, rng))
-    return _degrade(warped, config, rng), label
+    return image, label
 
 
 def random_warp(

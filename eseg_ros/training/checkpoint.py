@@ -7,6 +7,7 @@ A checkpoint is Lightning's own (weights, optimizer, schedule, loops: all that a
 from __future__ import annotations
 
 import pickle
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,15 @@ def warm_start(net: nn.Module, path: Path) -> list[str]:
         )
     net.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]
+
+
+def whole_modules(net: nn.Module, names: Collection[str]) -> list[str]:
+    """Entries of a network for a person to read: where all of a module's are among `names`, the module's name."""
+    entries, missing = list(net.state_dict()), set(names)
+    outermost: list[str] = []
+    for module, _ in net.named_modules():  # outer ones before what they hold
+        own = {name for name in entries if name.startswith(f"{module}.")}
+        if own and own <= missing:
+            outermost.append(module)
+            missing -= own
+    return outermost + [name for name in names if name in missing]

@@ -94,6 +94,19 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PasteConfig:
+    """Copy-paste of rare classes: what another frame shows of them is pasted over a frame, at the same place.
+
+    Attributes:
+        classes: names of the classes that are pasted.
+        probability: that a frame gets any.
+    """
+
+    classes: tuple[str, ...]
+    probability: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class AugmentConfig:
     """Random changes of a training frame; see `eseg_ros.training.augment`.
 
@@ -108,6 +121,7 @@ class AugmentConfig:
         hue: turn of the color axis within -+ this, degrees.
         blur: probability of a Gaussian blur, sigma 0.3 to 1.5 pixels.
         noise: probability of Gaussian noise, sigma 2 to 12 of 255.
+        paste: classes that are pasted from other frames of the same source, or none.
     """
 
     crop: tuple[int, int]
@@ -120,6 +134,7 @@ class AugmentConfig:
     hue: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
+    paste: PasteConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +202,7 @@ class TrainConfig:
 
     Attributes:
         name: of the run; its folder is `out`/`name`. A recipe file's own name unless given.
-        model: a name that `eseg_ros.models.zoo.build_model` knows.
+        model: a name that `eseg_ros.models.zoo.build_model` knows, which may be a variant: "eseg_lite_s+max_level=7".
         classes: a class set of `eseg_ros.labels`, or a class file, see `eseg_ros.data.class_file`.
         epochs: passes over the training frames.
         augment: random changes of training frames.
@@ -237,6 +252,7 @@ class TrainConfig:
         weights = self.loss.class_weights
         names = [validation.name for validation in self.data.validate]
         low, high = self.augment.scale
+        paste = self.augment.paste
         rules = {
             "epochs: expected at least 1": self.epochs >= 1,
             f"validate_every: expected a divisor of epochs ({self.epochs}), so that the last epoch is validated": (
@@ -257,6 +273,10 @@ class TrainConfig:
             "augment.crop: expected a height and a width of at least 32 pixels": min(self.augment.crop) >= 32,
             "augment.scale: expected 0 < smallest <= largest": 0 < low <= high,
             "augment.rotation: expected 0 to 180 degrees": 0 <= self.augment.rotation <= 180,
+            f"augment.paste.classes: expected at least one of {', '.join(classes.names)}, and no others": (
+                paste is None or (len(paste.classes) > 0 and set(paste.classes) <= set(classes.names))
+            ),
+            "augment.paste.probability: expected above 0, at most 1": paste is None or 0 < paste.probability <= 1,
             "loss.threshold: expected above 0, at most 1": 0 < self.loss.threshold <= 1,
             "loss.min_kept: expected 0 to 1": 0 <= self.loss.min_kept <= 1,
             "loss.label_smoothing: expected 0 up to, not including, 1": 0 <= self.loss.label_smoothing < 1,

@@ -22,7 +22,7 @@ from eseg_ros.data.class_file import find_class_set
 from eseg_ros.data.layouts import find_layout, list_samples
 from eseg_ros.data.reading import DataError, Image, read_image, read_label
 from eseg_ros.labels import ClassSet
-from eseg_ros.training.augment import augment
+from eseg_ros.training.augment import Pasted, augment
 from eseg_ros.training.config import AugmentConfig, SourceConfig, TrainConfig, ValidationConfig
 from eseg_ros.training.processes import ALONE, Process
 
@@ -95,7 +95,7 @@ class TrainingFrames(Dataset[tuple[Tensor, Tensor]]):
         config: AugmentConfig,
         seed: int,
         pad_color: tuple[float, float, float],
-        ignore_id: int,
+        classes: ClassSet,
         size: tuple[int, int] | None = None,
     ) -> None:
         self._folders = folders
@@ -103,15 +103,20 @@ class TrainingFrames(Dataset[tuple[Tensor, Tensor]]):
         self._config = config
         self._seed = seed
         self._pad_color = pad_color
-        self._ignore_id = ignore_id
+        self._ignore_id = classes.ignore_id
+        self._paste_ids = [classes.names.index(name) for name in config.paste.classes] if config.paste else []
         self._size = size
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
         source = int(np.searchsorted(self._ends, draw.frame, side="right"))
         first = int(self._ends[source - 1]) if source else 0
-        image, label = self._folders[source][draw.frame - first]
+        folder = self._folders[source]
+        image, label = folder[draw.frame - first]
         rng = np.random.default_rng((self._seed, draw.epoch, draw.position))
-        image, label = augment(image, label, self._config, rng, self._pad_color, self._ignore_id, self._size)
+        pasted = None
+        if (paste := self._config.paste) and rng.random() < paste.probability:
+            pasted = Pasted(*folder[int(rng.integers(len(folder)))], self._paste_ids)
+        image, label = augment(image, label, self._config, rng, self._pad_color, self._ignore_id, self._size, pasted)
         return torch.from_numpy(image), torch.from_numpy(label)
 
 
@@ -220,7 +225,7 @@ def training_loader(config: TrainConfig, epoch: int = 0, process: Process = ALON
         )
     folders = [_folder(config, source, classes) for source in data.train]
     red, green, blue = (255 * mean for mean in data.mean)
-    frames = TrainingFrames(folders, config.augment, config.seed, (red, green, blue), classes.ignore_id, data.size)
+    frames = TrainingFrames(folders, config.augment, config.seed, (red, green, blue), classes, data.size)
     sampler = EpochSampler([len(folder) for folder in folders], [s.repeat for s in data.train], config.seed)
     sampler.set_epoch(epoch)
     if len(sampler) < data.batch_size:

@@ -3,6 +3,10 @@
 What the smaller network computes, the larger one computes from its first step on, as far as their structures agree:
 wider layers hold the narrower ones in their first channels, which do not see the new channels yet; blocks that the
 smaller one lacks pass on what they get. New channels have their random start, so that they learn something else.
+
+A variant may also lack something, which is then lost: kernels are laid center on center, so that a smaller one has no
+border, and pyramid levels that the network does not have are left out. Weighted sums of another number of levels keep
+their start.
 """
 
 from __future__ import annotations
@@ -12,13 +16,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from eseg_ros.models.layers import ConvNorm
+from eseg_ros.models.layers import ConvNorm, WeightedSum
 from eseg_ros.training.checkpoint import CheckpointError, ema_weights, read_checkpoint
 
 
 @torch.no_grad()
 def grow_from(net: nn.Module, path: Path) -> list[str]:
-    """Gives `net` the averaged weights of a smaller network of its family.
+    """Gives `net` the averaged weights of another network of its family that is no wider and no deeper.
 
     Args:
         net: freshly initialized.
@@ -32,10 +36,11 @@ def grow_from(net: nn.Module, path: Path) -> list[str]:
     """
     given = ema_weights(read_checkpoint(path))
     own = net.state_dict()
-    missing = [name for name in given if name not in own]
-    larger = [name for name in given if name in own and not _within(given[name], own[name])]
-    if missing or larger:
-        wrong = (missing + larger)[0]
+    sums = _sums(net)
+    given = {name: w for name, w in given.items() if name not in sums or (name in own and own[name].shape == w.shape)}
+    given = {name: w for name, w in given.items() if name in own or not name.startswith("bifpn.")}
+    wrong = next((name for name, w in given.items() if name not in own or not _within(w, own[name])), None)
+    if wrong is not None:
         found = tuple(own[wrong].shape) if wrong in own else "nothing"
         raise CheckpointError(
             f"{path}: its {wrong} has shape {tuple(given[wrong].shape)}, this model has {found} there; grow from a "
@@ -49,13 +54,16 @@ def grow_from(net: nn.Module, path: Path) -> list[str]:
     return [name for name in own if name not in given]
 
 
+def _sums(net: nn.Module) -> set[str]:
+    """Names of the weights of weighted sums, whose length is the number of inputs."""
+    return {f"{name}.weight" for name, module in net.named_modules() if isinstance(module, WeightedSum)}
+
+
 def _within(given: Tensor, own: Tensor) -> bool:
-    """Channels may grow, kernels may not."""
-    channels = given.ndim if given.ndim < 3 else 2
-    return (
-        given.ndim == own.ndim
-        and given.shape[2:] == own.shape[2:]
-        and all(small <= large for small, large in zip(given.shape[:channels], own.shape[:channels], strict=True))
+    """Channels may grow; kernels, all of odd sizes, may change."""
+    channels = min(given.ndim, 2)
+    return given.ndim == own.ndim and all(
+        small <= large for small, large in zip(given.shape[:channels], own.shape[:channels], strict=True)
     )
 
 
@@ -67,7 +75,17 @@ def _embed(given: Tensor, own: Tensor) -> None:
     if given.ndim > 1:
         old[:, given.shape[1] :] = 0  # old channels do not see new ones
         old = old[:, : given.shape[1]]
+    if old.shape[2:] != given.shape[2:]:
+        old.zero_()
+        for axis in range(2, given.ndim):
+            common = min(old.shape[axis], given.shape[axis])
+            old, given = _center(old, axis, common), _center(given, axis, common)
     old.copy_(given)
+
+
+def _center(kernels: Tensor, axis: int, length: int) -> Tensor:
+    """The middle `length` of an axis."""
+    return kernels.narrow(axis, (kernels.shape[axis] - length) // 2, length)
 
 
 def _pass_on(block: nn.Module) -> None:

@@ -27,6 +27,7 @@ from eseg_ros.training.checkpoint import (
     record_of,
     record_to_dict,
     warm_start,
+    whole_modules,
 )
 from eseg_ros.training.config import TrainConfig, config_to_dict, config_to_yaml
 from eseg_ros.training.data import training_loader, validation_loader, validation_sets
@@ -105,7 +106,8 @@ class SegmentationTask(L.LightningModule):
             if checkpoint is not None:
                 take_over(self.net, checkpoint)
                 unfitted = take_over(self.ema, checkpoint)
-                print(f"starting from {checkpoint}; not in it: {', '.join(unfitted) or 'nothing'}", flush=True)
+                missing = ", ".join(whole_modules(self.net, unfitted))
+                print(f"starting from {checkpoint}; not in it: {missing or 'nothing'}", flush=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = build_optimizer(self.net, self.config.optimizer)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from eseg_ros.errors import UsageError
 from eseg_ros.models.complexity import model_cost
 from eseg_ros.models.layers import OutputConv, WeightedSum
 from eseg_ros.models.network import SegmentationNetwork
@@ -164,3 +165,43 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 def test_a_model_of_one_class_is_refused() -> None:
     with pytest.raises(ValueError, match="num_classes=1"):
         build_model("eseg_lite_s", 1)
+
+
+def test_a_variant_differs_from_its_model_in_what_its_name_says() -> None:
+    with torch.device("meta"):
+        plain = build_model("eseg_lite_s", CLASSES)
+        variant = build_model("eseg_lite_s+kernel=3+min_level=2+bifpn_channels=48", CLASSES)
+    assert (plain.stride, variant.stride) == (8, 4)
+    kernels = {layer.kernel_size for layer in variant.modules() if isinstance(layer, nn.Conv2d)}
+    assert kernels == {(1, 1), (3, 3)}
+    assert variant.head.conv.pointwise.conv.out_channels == 48
+    assert variant(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, CLASSES, 16, 16)
+
+
+def test_a_variant_may_fuse_stages_and_expand_less() -> None:
+    with torch.device("meta"):
+        encoder = build_model("eseg_mobile+fused_stages=1,2+expansion=4", CLASSES).encoder
+    forms = [type(blocks[0]).__name__ for blocks in encoder.stages]
+    assert forms == ["MBConv", "FusedMBConv", "FusedMBConv", *["MBConv"] * 4]
+    assert encoder.stages[3][0].depthwise.conv.out_channels == 4 * 40
+    assert encoder.stages[0][0].expand is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("eseg_lite_s+levels=3", "unknown part 'levels'; expected some of .*max_level"),
+        ("eseg_lite_s+form=lite", "unknown part 'form'"),
+        ("eseg_lite_s+max_level", "'' is no value of max_level; expected a number above 0, for example 7"),
+        ("eseg_lite_s+kernel=0", "'0' is no value of kernel"),
+        ("eseg_lite_s+kernel=3,5", "'3,5' is no value of kernel"),
+        ("eseg_lite_s+kernel=4", "kernel 4: expected an odd number"),
+        ("eseg_lite_s+fused_stages=x", "'x' is no value of fused_stages"),
+        ("eseg_lite_s+min_level=9", "levels go from min_level, at least 1, up to a greater max_level"),
+        ("fast_scnn+kernel=3", "only members of the ESeg family have variants"),
+        ("eseg_xl+kernel=3", "unknown model 'eseg_xl'"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_refused(name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        build_model(name, CLASSES)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from eseg_ros.labels import CAMVID
-from eseg_ros.training.augment import augment, random_color_matrix, random_warp
+from eseg_ros.training.augment import Pasted, augment, random_color_matrix, random_warp
 from eseg_ros.training.config import AugmentConfig
 
 IGNORE = CAMVID.ignore_id
@@ -147,3 +147,31 @@ def test_blur_and_noise_change_the_image_only() -> None:
     assert out_image.dtype == np.uint8
     assert (out_image != image).any()
     np.testing.assert_array_equal(out_label, label)
+
+
+def test_pasted_classes_lie_over_the_frame_with_their_labels_and_nothing_else_does() -> None:
+    image, label = blocky_frame()
+    ids = (7, 9)
+    other, other_label = image[::-1].copy(), label[::-1].copy()
+    config = AugmentConfig(crop=(120, 160))
+    pasted = Pasted(other, other_label, ids)
+    out_image, out_label = augment(image, label, config, np.random.default_rng(0), PAD, IGNORE, pasted=pasted)
+    over = np.isin(other_label, ids)
+    assert 0 < over.sum() < over.size
+    np.testing.assert_array_equal(out_label, np.where(over, other_label, label))
+    np.testing.assert_array_equal(out_image, np.where(over[..., None], other, image))
+
+
+def test_what_is_pasted_has_a_scale_and_a_place_of_its_own_and_frames_are_left_as_they_are() -> None:
+    frame = blocky_frame()
+    label = np.zeros_like(frame[1])
+    other_label = np.where(np.indices(label.shape)[1] == 80, 7, IGNORE).astype(np.uint8)  # a post
+    config = AugmentConfig(crop=(96, 96), scale=(1.0, 2.0))
+    places = set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        pasted = Pasted(frame[0], other_label, [7])
+        _, out = augment(frame[0], label, config, rng, PAD, IGNORE, pasted=pasted)
+        places.add(tuple(np.flatnonzero((out == 7).any(0))))
+    assert len(places) > 10
+    assert not label.any()

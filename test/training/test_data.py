@@ -79,6 +79,18 @@ def test_two_shows_of_a_frame_in_one_epoch_are_augmented_differently(recipe: dic
     assert len({image.numpy().tobytes() for image in images}) == len(images) == 12
 
 
+def test_rare_classes_are_pasted_from_other_frames_of_the_source(recipe: dict[str, Any]) -> None:
+    plain = batches(recipe, 0)
+    recipe["augment"]["paste"] = {"classes": ["building"], "probability": 1.0}
+    pasted = batches(recipe, 0)
+    ids = [CAMVID.names.index(name) for name in ("building",)]
+
+    def share(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+        return torch.isin(torch.cat([label for _, label in batches]), torch.tensor(ids)).float().mean().item()
+
+    assert share(pasted) > 1.2 * share(plain) > 0
+
+
 def test_validation_shows_frames_as_they_are_whatever_their_size(recipe: dict[str, Any], dataset: Path) -> None:
     recipe["data"]["validate"] = [{"name": "a"}, {"name": "b", "split": "train"}]
     first, second = map(validation_loader, validation_sets(config_from_dict(recipe)))

@@ -9,7 +9,7 @@ import torch
 
 from eseg_ros.models.efficientnet import EfficientNet, EncoderForm
 from eseg_ros.models.eseg import ESEG_CONFIGS, Eseg
-from eseg_ros.training.checkpoint import CheckpointError
+from eseg_ros.training.checkpoint import CheckpointError, whole_modules
 from eseg_ros.training.config import config_from_dict
 from eseg_ros.training.growth import grow_from
 from eseg_ros.training.trainer import train
@@ -17,6 +17,7 @@ from eseg_ros.training.trainer import train
 SMALL = ESEG_CONFIGS["eseg_lite_s"]
 WIDER = replace(SMALL, encoder_width=0.6, bifpn_channels=80)
 DEEPER = replace(SMALL, encoder_depth=1.0)
+LARGER_KERNELS = replace(SMALL, kernel=5)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,9 @@ def small(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @torch.no_grad()
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [SMALL, WIDER, DEEPER], ids=["the same", "wider", "deeper"])
+@pytest.mark.parametrize(
+    "config", [SMALL, WIDER, DEEPER, LARGER_KERNELS], ids=["the same", "wider", "deeper", "larger kernels"]
+)
 def test_a_grown_network_starts_with_the_scores_of_the_small_one(small: Path, config: Any) -> None:
     expected, grown = Eseg(SMALL, 11), Eseg(config, 11)
     grow_from(expected, small)
@@ -58,6 +61,29 @@ def test_new_channels_learn_something_of_their_own(small: Path) -> None:
     narrow = Eseg(SMALL, 11).encoder.stem.conv.weight.shape[0]
     assert len(stem) > narrow
     assert bool((stem[narrow:].flatten(1).std(dim=1) > 0).all())
+
+
+@pytest.mark.slow
+def test_smaller_kernels_are_the_centers_of_the_given_ones(small: Path) -> None:
+    whole, cut = Eseg(SMALL, 11), Eseg(replace(SMALL, kernel=3), 11)
+    grow_from(whole, small)
+    assert grow_from(cut, small) == []
+    for name, value in cut.state_dict().items():
+        given = whole.state_dict()[name]
+        if value.shape != given.shape:
+            assert (value.shape[2:], given.shape[2:]) == ((3, 3), (5, 5))
+            given = given[..., 1:-1, 1:-1]
+        assert torch.equal(value, given), name
+
+
+@pytest.mark.slow
+def test_levels_that_are_not_there_are_left_out_and_sums_over_fewer_start_anew(small: Path) -> None:
+    net = Eseg(replace(SMALL, max_level=6), 11)
+    assert whole_modules(net, grow_from(net, small)) == ["bifpn.0.nodes.out6.fuse", "fuse"]
+    whole = Eseg(SMALL, 11)
+    grow_from(whole, small)
+    kept = "bifpn.0.nodes.out5.conv.depthwise.weight"
+    assert torch.equal(net.state_dict()[kept], whole.state_dict()[kept])
 
 
 @pytest.mark.slow
@@ -81,4 +107,4 @@ def test_a_network_that_does_not_hold_the_small_one_is_refused(small: Path, conf
 @pytest.mark.slow
 def test_a_recipe_grows(small: Path, dataset: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     train(config_from_dict({**recipe, "model": "eseg_lite_m", "epochs": 1, "grow_from": str(small)}))
-    assert f"starting from {small}; not in it: " in capsys.readouterr().out
+    assert f"starting from {small}; not in it: encoder.stages.3.2, " in capsys.readouterr().out
