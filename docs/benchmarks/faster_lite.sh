@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 lite=eseg_lite_s
+camvid=../shared/datasets/camvid
 
 latency() {
     # kernels, expansion, width, depth, levels, head width; and the encoder that ImageNet weights fit
@@ -22,17 +23,19 @@ latency() {
 }
 
 accuracy() {
-    engines=()
+    engines=(engines/eseg_lite_{s,fast}_camvid{,_int8}.json)
+    for size in 480x360 576x432; do
+        eseg export engines/eseg_lite_s_camvid.json --size $size --name eseg_lite_s_$size --out out/search
+        engines+=("out/search/eseg_lite_s_$size.json")
+    done
     for change in kernel=3 kernel=3+max_level=6 kernel=3+max_level=6+encoder_depth=1 kernel=3+max_level=6+min_level=2; do
         run=search_${change//[=+]/_}
         [ -e "runs/$run/best.ckpt" ] || eseg train config/train/faster_lite_search.yaml model=$lite+$change name="$run"
-        eseg release "runs/$run" --name "$change" --size 672x504 --data ../shared/datasets/camvid --precisions int8 \
-            --out out/search
-        engines+=("out/search/$change.json" "out/search/${change}_int8.json")
+        eseg export "runs/$run/best.ckpt" --name "$change" --size 672x504 --data "$camvid" --out out/search
+        engines+=("out/search/$change.json")
     done
-    eseg bench --engine engines/eseg_lite_s_camvid{,_int8}.json "${engines[@]}" --runtime openvino --bf16 \
-        --data ../shared/datasets/camvid --split val --json docs/benchmarks/faster_lite.json \
-        --plot docs/images/faster_lite.svg
+    eseg bench --engine "${engines[@]}" --runtime openvino --data "$camvid" --split val \
+        --json docs/benchmarks/faster_lite.json --plot docs/images/faster_lite.svg
 }
 
 case ${1-} in

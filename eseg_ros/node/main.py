@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -40,8 +40,8 @@ def keep_freed_memory() -> None:
             mallopt(setting, value)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until SIGINT, SIGTERM or a shut-down context; returns the exit status."""
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the node until SIGINT, SIGTERM or a shut-down context; ends the process, with status 0."""
     keep_freed_memory()
     with StopSignals(GRACE_S) as stopped:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -57,13 +57,12 @@ def main(args: Sequence[str] | None = None) -> int:
             executor.shutdown()
             node.destroy_node()
             rclpy.try_shutdown()
-    if threading.active_count() > 1:
-        # An engine that is still loading cannot be interrupted, and the library under it must not be torn down.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
+    # All that is the node's is closed. What is left is the interpreter's end and that of the libraries, where an engine
+    # that is still loading must not meet their end, and no watchdog watches any more.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

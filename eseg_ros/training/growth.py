@@ -1,8 +1,9 @@
 """A larger network that starts as a smaller one of its family (after Net2Net, arXiv 1511.05641).
 
 What the smaller network computes, the larger one computes from its first step on, as far as their structures agree:
-wider layers hold the narrower ones in their first channels, which do not see the new channels yet; blocks that the
-smaller one lacks pass on what they get. New channels have their random start, so that they learn something else.
+wider layers hold the narrower ones in their first channels, which do not see the new channels yet; blocks and cells
+of the pyramid that the smaller one lacks pass on what they get. New channels have their random start, so that they
+learn something else.
 
 A variant may also lack something, which is then lost: kernels are laid center on center, so that a smaller one has no
 border, and pyramid levels that the network does not have are left out. Weighted sums of another number of levels keep
@@ -11,13 +12,24 @@ their start.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from eseg_ros.models.bifpn import BiFPNCell, BiFPNNode
 from eseg_ros.models.layers import ConvNorm, WeightedSum
 from eseg_ros.training.checkpoint import CheckpointError, ema_weights, read_checkpoint
+
+PASSED_MEAN, PASSED_STD = 3.0, 0.75
+"""What a cell that passes on gets: four deviations from either end of a ReLU6, where activations change nothing."""
+
+CELL_NODES = re.compile(r"bifpn\.(\d+)\.nodes\.")
+"""Entries of a cell's nodes; its laterals fit the encoder, and stay with the first cell."""
+
+NEIGHBOR = 0.03
+"""Weight of a neighboring level in a node that passes on its own, which has 1: enough to learn from."""
 
 
 @torch.no_grad()
@@ -36,6 +48,9 @@ def grow_from(net: nn.Module, path: Path) -> list[str]:
     """
     given = ema_weights(read_checkpoint(path))
     own = net.state_dict()
+    cells = [module for module in net.modules() if isinstance(module, BiFPNCell)]
+    new_cells = max(0, len(cells) - len({match[1] for name in given if (match := CELL_NODES.match(name))}))
+    given = {_moved(name, new_cells): w for name, w in given.items()}
     sums = _sums(net)
     given = {name: w for name, w in given.items() if name not in sums or (name in own and own[name].shape == w.shape)}
     given = {name: w for name, w in given.items() if name in own or not name.startswith("bifpn.")}
@@ -51,6 +66,8 @@ def grow_from(net: nn.Module, path: Path) -> list[str]:
     for name, module in net.named_modules():
         if getattr(module, "residual", False) and not any(entry.startswith(f"{name}.") for entry in given):
             _pass_on(module)
+    if new_cells:
+        _pass_levels_on(cells[:new_cells])
     return [name for name in own if name not in given]
 
 
@@ -92,3 +109,47 @@ def _pass_on(block: nn.Module) -> None:
     """Silences the branch of a residual block: the last normalization of it gives zeros."""
     last = [layer for layer in block.modules() if isinstance(layer, ConvNorm)][-1]
     nn.init.zeros_(last.norm.weight)
+
+
+def _moved(name: str, cells: int) -> str:
+    """A name in the network that has `cells` new ones in front."""
+    return CELL_NODES.sub(lambda match: f"bifpn.{int(match[1]) + cells}.nodes.", name)
+
+
+def _pass_levels_on(cells: list[BiFPNCell]) -> None:
+    """Makes the first cells of a pyramid pass every level on as the laterals give it.
+
+    Activations would cut negative values off. So the laterals' normalizations give each channel the mean PASSED_MEAN
+    and the deviation PASSED_STD, and the last cell's give it back the ones it had.
+    """
+    for level, lateral in cells[0].laterals.items():
+        assert isinstance(lateral, ConvNorm)
+        mean, std = lateral.norm.bias.clone(), lateral.norm.weight.clone()
+        nn.init.constant_(lateral.norm.weight, PASSED_STD)
+        nn.init.constant_(lateral.norm.bias, PASSED_MEAN)
+        for cell in cells:
+            for column in ("top_down", "out"):
+                if f"{column}{level}" not in cell.nodes:
+                    continue  # the ends of the pyramid
+                node = cell.nodes[f"{column}{level}"]
+                assert isinstance(node, BiFPNNode)
+                _pass_own_on(node)
+                if column == "out" and cell is cells[-1]:
+                    node.conv.pointwise.norm.weight.copy_(std)
+                    node.conv.pointwise.norm.bias.copy_(mean)
+
+
+def _pass_own_on(node: BiFPNNode) -> None:
+    """Makes a node give its own level, its first input, of PASSED_MEAN and PASSED_STD."""
+    share = node.fuse.weight
+    nn.init.constant_(share, NEIGHBOR)
+    share[0] = 1
+    nn.init.dirac_(node.conv.depthwise.weight, groups=node.conv.depthwise.groups)
+    nn.init.dirac_(node.conv.pointwise.conv.weight)
+    norm = node.conv.pointwise.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    nn.init.constant_(norm.running_mean, PASSED_MEAN)
+    nn.init.constant_(norm.running_var, (PASSED_STD * float(node.fuse.normalized()[0])) ** 2)
+    nn.init.constant_(norm.weight, PASSED_STD)
+    nn.init.constant_(norm.bias, PASSED_MEAN)

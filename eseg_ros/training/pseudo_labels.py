@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eseg_ros.data.layouts import IMAGE_SUFFIXES
-from eseg_ros.data.reading import DataError, Image
+from eseg_ros.data.reading import DataError, Image, read_image
 from eseg_ros.engine.manifest import portable_path, sha256_of, write_atomically
 from eseg_ros.errors import UsageError
 from eseg_ros.training.teacher import Teacher, load_teacher
@@ -151,17 +151,16 @@ def _frames(frames: Path, every: int) -> Iterator[tuple[str, Image]]:
     """Names and frames, (H, W, 3) uint8 RGB."""
     if frames.is_dir():
         for path in _image_files(frames):
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if image is None:
-                raise DataError(f"{path}: not a readable image; replace it or take it out")
-            yield path.stem, cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+            yield path.stem, read_image(path)
         return
     capture = cv2.VideoCapture(str(frames))
     try:
         index = 0
         while capture.grab():
             if index % every == 0:
-                _, image = capture.retrieve()
+                decoded, image = capture.retrieve()
+                if not decoded:
+                    raise DataError(f"{frames}: frame {index} cannot be decoded; make the video anew, or cut it there")
                 yield f"{frames.stem}_{index:06d}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
             index += 1
     finally:

@@ -130,11 +130,13 @@ def test_a_part_that_is_not_there_is_refused_with_those_that_are(small_engine: P
 
 
 @pytest.mark.parametrize("path", QUANTIZED, ids=lambda path: path.stem)
-def test_a_shipped_twin_is_of_the_shipped_engine_and_passed_its_verification(path: Path) -> None:
+def test_a_shipped_twin_is_of_its_engine_and_passed_its_verification(path: Path) -> None:
     manifest = load_engine(path).manifest
-    made_by, verified = manifest.training["quantization"], manifest.parity["camvid/val"]
-    source = load_engine(ENGINES / made_by["source"]).manifest.onnx_sha256
-    assert made_by["source_sha256"] == verified["reference_sha256"] == source, f"{made_by['command']}; eseg verify"
+    made_by = manifest.training["quantization"]
+    if (source := (ENGINES / made_by["source"]).with_suffix(".json")).exists():  # too large to be shipped otherwise
+        assert made_by["source_sha256"] == load_engine(source).manifest.onnx_sha256, made_by["command"]
+    verified = manifest.parity["camvid/val"]
+    assert made_by["source_sha256"] == verified["reference_sha256"], f"{made_by['command']}; eseg verify"
     assert verified["passed"]
 
 

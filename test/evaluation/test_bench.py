@@ -115,7 +115,7 @@ def test_a_network_of_the_zoo_is_timed_alone_in_all_precisions(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("models", "sizes", "message"),
     [
-        (["nothing"], [(96, 64)], "unknown model 'nothing'; expected some of .*fast_scnn"),
+        (["nothing"], [(96, 64)], "unknown model 'nothing'; expected one of .*fast_scnn"),
         (["fast_scnn"], [], "no input size of its own; say which: --size"),
     ],
 )

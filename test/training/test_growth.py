@@ -9,6 +9,7 @@ import torch
 
 from eseg_ros.models.efficientnet import EfficientNet, EncoderForm
 from eseg_ros.models.eseg import ESEG_CONFIGS, Eseg
+from eseg_ros.models.layers import FastNormalizedSum
 from eseg_ros.training.checkpoint import CheckpointError, whole_modules
 from eseg_ros.training.config import config_from_dict
 from eseg_ros.training.growth import grow_from
@@ -52,6 +53,23 @@ def test_a_grown_network_starts_with_the_scores_of_the_small_one(small: Path, co
     torch.testing.assert_close(grown.eval()(image), expected.eval()(image), rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.slow
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_new_cells_of_the_pyramid_pass_on_what_they_get(small: Path, repeats: int) -> None:
+    expected, grown = Eseg(SMALL, 11), Eseg(replace(WIDER, bifpn_repeats=repeats), 11)
+    grow_from(expected, small)
+    names = grow_from(grown, small)
+    assert {name.split(".")[1] for name in names if name.startswith("bifpn.")} == {str(i) for i in range(repeats - 1)}
+    image = torch.randn(2, 3, 192, 256)
+    scores = expected.eval()(image)
+    # Neighboring levels have a small share in each node, so that there is something to learn from.
+    assert float((grown.eval()(image) - scores).std() / scores.std()) < 0.1
+    for name, module in grown.named_modules():
+        if name.startswith("bifpn.0.nodes.") and isinstance(module, FastNormalizedSum):
+            assert float(module.weight.min()) > 0
+
+
 @pytest.mark.slow
 def test_new_channels_learn_something_of_their_own(small: Path) -> None:
     grown = Eseg(WIDER, 11)
@@ -88,9 +106,9 @@ def test_levels_that_are_not_there_are_left_out_and_sums_over_fewer_start_anew(s
 
 @pytest.mark.slow
 def test_what_the_small_network_does_not_have_is_named(small: Path) -> None:
-    names = grow_from(Eseg(replace(SMALL, bifpn_repeats=2), 11), small)
+    names = whole_modules(Eseg(DEEPER, 11), grow_from(Eseg(DEEPER, 11), small))
     assert names
-    assert all(name.startswith("bifpn.1.") for name in names)
+    assert all(name.startswith("encoder.stages.") for name in names)
 
 
 @pytest.mark.slow

@@ -140,3 +140,29 @@ def test_what_is_no_folder_and_no_video_is_an_error(lite_engine: Path, frames: P
             make_pseudo_labels(lite_engine, tmp_path / source, tmp_path / "out", "pseudo", PLAIN)
     with pytest.raises(DataError, match="no such teacher"):
         make_pseudo_labels(tmp_path / "none.ckpt", frames, tmp_path / "out", "pseudo", PLAIN)
+
+
+def test_a_frame_of_a_video_that_cannot_be_decoded_is_named(
+    lite_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Damaged:
+        """A video of three frames, none of which can be decoded."""
+
+        def __init__(self, _path: str) -> None: ...
+
+        def get(self, _property: int) -> float:
+            return 3.0
+
+        def grab(self) -> bool:
+            return True
+
+        def retrieve(self) -> tuple[bool, None]:
+            return False, None
+
+        def release(self) -> None: ...
+
+    video = tmp_path / "drive.mp4"
+    video.touch()
+    monkeypatch.setattr(cv2, "VideoCapture", Damaged)
+    with pytest.raises(DataError, match=r"drive.mp4: frame 0 cannot be decoded"):
+        make_pseudo_labels(lite_checkpoint, video, tmp_path / "out", "pseudo", PLAIN)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -55,22 +56,28 @@ def build_libcuda() -> Path:
 
 
 def build_pycuda() -> Path:
-    """The folder with pycuda, for PYTHONPATH. It takes about a minute, once."""
+    """The folder with pycuda, for PYTHONPATH. It takes over a minute, once; who comes meanwhile waits for it."""
     folder = CACHE / f"pycuda-{PYCUDA_VERSION}-{sys.implementation.cache_tag}"
-    if not folder.exists():
-        settings = {
-            "CUDA_ROOT": str(toolkit()),
-            "CUDADRV_LIB_DIR": [str(build_libcuda())],
-            "CUDA_ENABLE_CURAND": False,
-            "CXXFLAGS": ["-O0", "-w"],
-            "LDFLAGS": [],
-        }
-        with tempfile.TemporaryDirectory(dir=_made(CACHE)) as building:
-            source = _pycuda_source(Path(building))
-            (source / "siteconf.py").write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
-            _pip("install", "--target", f"{building}/site", str(source))
-            _keep(Path(building) / "site", folder)
+    with (_made(CACHE) / "pycuda.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _compile_pycuda(folder)
     return folder
+
+
+def _compile_pycuda(folder: Path) -> None:
+    settings = {
+        "CUDA_ROOT": str(toolkit()),
+        "CUDADRV_LIB_DIR": [str(build_libcuda())],
+        "CUDA_ENABLE_CURAND": False,
+        "CXXFLAGS": ["-O0", "-w"],
+        "LDFLAGS": [],
+    }
+    with tempfile.TemporaryDirectory(dir=_made(CACHE)) as building:
+        source = _pycuda_source(Path(building))
+        (source / "siteconf.py").write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
+        _pip("install", "--target", f"{building}/site", str(source))
+        _keep(Path(building) / "site", folder)
 
 
 def _pycuda_source(folder: Path) -> Path:
