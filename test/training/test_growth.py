@@ -71,6 +71,7 @@ def test_new_cells_of_the_pyramid_pass_on_what_they_get(
     assert float((grown.train()(image) - scores).std() / scores.std()) < 0.05
 
 
+@pytest.mark.slow
 def test_a_cell_that_passes_on_looks_at_its_neighbors_a_little(small: Path) -> None:
     grown = Eseg(replace(SMALL, bifpn_repeats=2), 11)
     grow_from(grown, small)
