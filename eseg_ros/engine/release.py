@@ -12,7 +12,7 @@ from eseg_ros.engine.manifest import load_engine, portable_path
 from eseg_ros.engine.quantize import Recipe, quantize_engine
 from eseg_ros.engine.verify import record_verification, verify
 from eseg_ros.errors import EngineError
-from eseg_ros.evaluation.offline import evaluate, record_scores
+from eseg_ros.evaluation.offline import evaluate, learnt_from, record_scores
 from eseg_ros.training.runs import BEST_CHECKPOINT
 
 
@@ -38,7 +38,7 @@ def release(
     """Make NAME, NAME_fp16 and NAME_int8 of a run's best averaged weights; nothing is written unless every gate holds.
 
     The gates are those of the steps: parity with PyTorch, the masks of every quantised engine against the fp32 one's
-    (`verify.LIMITS`). Scores and verification stand in the manifests.
+    (`verify.LIMITS`). Scores and verification stand in the manifests, scores only on frames that were not learnt.
 
     Args:
         run: folder of a training run, or a checkpoint.
@@ -76,7 +76,8 @@ def release(
 def _judge(path: Path, reference: Path, folder: Path, data: Path, split: str) -> Released:
     """Score an engine, and hold a quantised one against the fp32 one."""
     report = evaluate(path, data, split)
-    record_scores(path, report)
+    if not learnt_from(load_engine(path).manifest, report["data"]):
+        record_scores(path, report)
     if path == reference:
         return Released(folder / path.name, report["miou"], None)
     verification = verify(path, reference, data, split)

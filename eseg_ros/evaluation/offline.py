@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eseg_ros.engine.manifest import load_engine, portable_path, write_manifest
+from eseg_ros.engine.manifest import EngineManifest, load_engine, portable_path, write_manifest
+from eseg_ros.errors import EngineError
 from eseg_ros.evaluation.bootstrap import Resampling
 from eseg_ros.evaluation.evaluator import Evaluator, Settings
 from eseg_ros.evaluation.record import Record
@@ -70,15 +71,28 @@ def record_scores(engine_path: Path, report: dict[str, Any]) -> Path:
     Paths in the command there are portable: the manifest travels.
 
     Raises:
-        EngineError: the engine cannot be read.
+        EngineError: the engine cannot be read, or it learnt from these frames.
     """
     engine = load_engine(engine_path)
+    if learnt_from(engine.manifest, report["data"]):
+        raise EngineError(
+            f"{engine_path}: {engine.manifest.name} was trained on {report['data']}; its score there would say nothing "
+            "of other frames and is not recorded. Score it on a split that it has not seen, or without --write-manifest"
+        )
     split = report["data"].rpartition("/")[2]
     scores = {key: report[key] for key in ("miou", "pixel_accuracy", "per_class_iou", "frames")}
     root = portable_path(Path(report["root"]))
     scores["command"] = _command(portable_path(engine_path), root, split, report["runtime"])
     manifest = replace(engine.manifest, scores={**engine.manifest.scores, report["data"]: scores})
     return write_manifest(manifest, engine.onnx.parent)
+
+
+def learnt_from(manifest: EngineManifest, data: str) -> bool:
+    """Whether an engine's recipe trained on any frame of a split, by the name that `data_name` gives it."""
+    recipe = manifest.training.get("recipe", {}).get("data", {})
+    return any(
+        data == data_name(Path(source["root"] or recipe["root"]), source["split"]) for source in recipe.get("train", ())
+    )
 
 
 def data_name(root: Path, split: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,16 @@ def test_a_run_becomes_engines_of_every_precision_with_scores(
     assert half.parity[key]["passed"]
     assert released[1].agreement is not None
     assert released[1].agreement > 0.99
+
+
+def test_a_score_on_the_frames_of_the_training_is_not_in_the_manifest(
+    lite_checkpoint: Path, dataset: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(dataset, tmp_path / "camvid")  # as the checkpoint's recipe says
+    for split, recorded in (("train", set()), ("val", {"camvid/val"})):
+        (engine,) = release(lite_checkpoint, "mine", tmp_path, data, split=split, precisions=())
+        assert engine.miou >= 0
+        assert set(load_engine(engine.path).manifest.scores) == recorded
 
 
 def test_engines_have_the_size_that_is_asked_for(lite_checkpoint: Path, dataset: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,8 @@ import pytest
 
 from eseg_ros.data.layouts import CAMVID_GROUPS, CAMVID_ORIGINAL
 from eseg_ros.data.reading import ANY_IDS, DataError, read_label
-from eseg_ros.engine.manifest import load_engine
+from eseg_ros.engine.manifest import load_engine, write_manifest
+from eseg_ros.errors import EngineError
 from eseg_ros.evaluation import command
 from eseg_ros.evaluation.metrics import ConfusionMatrix
 from eseg_ros.evaluation.offline import evaluate, record_scores
@@ -122,6 +124,20 @@ def test_recorded_scores_travel_in_the_manifest_beside_those_of_other_data(
         "eseg evaluate --engine tiny.json --data data --split val --runtime openvino"
     )
     assert scores.keys() == {"other/test", "data/val"}
+
+
+def test_a_score_on_frames_that_were_learnt_is_not_recorded(
+    make_tiny_engine: Callable[..., Path], camvid: Path
+) -> None:
+    engine = make_tiny_engine()
+    manifest = load_engine(engine).manifest
+    report = evaluate(engine, camvid, "val")
+    for root, source in ((str(camvid), None), ("elsewhere", str(camvid))):
+        data = {"root": root, "train": [{"root": source, "split": "train"}, {"root": source, "split": "val"}]}
+        write_manifest(replace(manifest, training={"recipe": {"data": data}}), engine.parent)
+        with pytest.raises(EngineError, match="tiny was trained on data/val"):
+            record_scores(engine, report)
+        assert load_engine(engine).manifest.scores == {}
 
 
 def test_the_command_prints_a_line_a_class_and_writes_the_scores(
