@@ -4,7 +4,7 @@
 #   docs/benchmarks/faster_lite.sh latency     how long each variant takes, untrained    -> faster_lite_latency.json
 #   docs/benchmarks/faster_lite.sh accuracy    a short training of the promising ones    -> faster_lite.json, .svg
 #
-# Needs runs/eseg_lite_s_camvid_distilled and runs/eseg_mobile_camvid (config/train), CamVid below ../shared/datasets, and
+# Needs runs/eseg_lite_s_camvid_distilled, runs/eseg_lite_fast_camvid_distilled and runs/eseg_mobile_camvid, CamVid below ../shared/datasets, and
 # an otherwise idle machine; about 3 and 25 minutes on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -23,7 +23,9 @@ latency() {
 }
 
 accuracy() {
-    engines=(engines/eseg_lite_{s,fast}_camvid{,_int8}.json)
+    eseg release runs/eseg_lite_fast_camvid_distilled --name eseg_lite_fast_camvid --size 672x504 --data "$camvid" \
+        --precisions int8 --out out/search
+    engines=({engines/eseg_lite_s,out/search/eseg_lite_fast}_camvid{,_int8}.json)
     for size in 480x360 576x432; do
         eseg export engines/eseg_lite_s_camvid.json --size $size --name eseg_lite_s_$size --out out/search
         engines+=("out/search/eseg_lite_s_$size.json")

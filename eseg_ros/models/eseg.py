@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,10 +45,12 @@ class EsegConfig:
     expansion: int | None = None
 
 
+_LITE_S = EsegConfig(
+    encoder_width=0.4, encoder_depth=0.6, form=EncoderForm.FUSED, bifpn_channels=64, bifpn_repeats=1, min_level=3
+)
+
 ESEG_CONFIGS = {
-    "eseg_lite_s": EsegConfig(
-        encoder_width=0.4, encoder_depth=0.6, form=EncoderForm.FUSED, bifpn_channels=64, bifpn_repeats=1, min_level=3
-    ),
+    "eseg_lite_s": _LITE_S,
     "eseg_lite_m": EsegConfig(
         encoder_width=0.6, encoder_depth=1.0, form=EncoderForm.FUSED, bifpn_channels=80, bifpn_repeats=2, min_level=3
     ),
@@ -79,16 +81,7 @@ ESEG_CONFIGS = {
         bifpn_repeats=6,
         min_level=2,
     ),
-    "eseg_lite_fast": EsegConfig(
-        encoder_width=0.4,
-        encoder_depth=0.6,
-        form=EncoderForm.FUSED,
-        bifpn_channels=64,
-        bifpn_repeats=1,
-        min_level=3,
-        max_level=6,
-        kernel=3,
-    ),
+    "eseg_lite_fast": replace(_LITE_S, max_level=6, kernel=3),
     "eseg_mobile": EsegConfig(
         encoder_width=1.0, encoder_depth=1.0, form=EncoderForm.LITE, bifpn_channels=64, bifpn_repeats=1, min_level=2
     ),

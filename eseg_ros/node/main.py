@@ -18,7 +18,7 @@ from eseg_ros.node.signals import StopSignals
 
 SPIN_PERIOD_S = 0.2
 GRACE_S = 3.0
-"""A node ends within a second of a signal; one among some thousand was still there after 15, where was not learnt."""
+"""A node ends within a second of a signal; one among some hundreds was still there after 15, where was not learnt."""
 _MIB = 1 << 20
 _MALLOC_SETTINGS = {  # glibc's malloc.h
     -3: 32 * _MIB,  # M_MMAP_THRESHOLD: images come from the heap
