@@ -122,6 +122,11 @@ def resize_engine(engine: Path, name: str, folder: Path, size: Size, data: Path 
     source = load_engine(engine)
     _require_pytorch()
     manifest = source.manifest
+    if manifest.precision != "fp32":
+        raise EngineError(
+            f"{manifest.name} has precision {manifest.precision}; only an fp32 engine can be fitted to another size. "
+            "Start from the fp32 engine or the checkpoint"
+        )
     deployed = rebuild_network(manifest, source.onnx)
     network = _Network(
         reference=deployed,
@@ -227,10 +232,12 @@ def _strip(graph: onnx.ModelProto) -> None:
 
 
 def rebuild_network(manifest: EngineManifest, path: Path) -> SegmentationNetwork:
-    """The folded network that the engine in `path` was exported from, with its weights.
+    """The folded network that the engine in `path` was exported from, float32, with its weights.
+
+    An fp16 engine gives the weights as it rounded them, to one part in 2048.
 
     Raises:
-        EngineError: it is no fp32 engine that this package exported.
+        EngineError: it is no fp32 or fp16 engine that this package exported.
     """
     import onnx
     import torch
@@ -238,10 +245,10 @@ def rebuild_network(manifest: EngineManifest, path: Path) -> SegmentationNetwork
 
     from eseg_ros.models.zoo import build_deployed
 
-    if manifest.precision != "fp32":
+    if manifest.precision not in ("fp32", "fp16"):
         raise EngineError(
-            f"{manifest.name} has precision {manifest.precision}; only an fp32 engine can be fitted to another size. "
-            "Start from the fp32 engine or the checkpoint"
+            f"{manifest.name} has precision {manifest.precision}; a network can be rebuilt from an fp32 or fp16 "
+            "engine or the checkpoint"
         )
     weights = {
         weight.name: torch.from_numpy(numpy_helper.to_array(weight).copy())

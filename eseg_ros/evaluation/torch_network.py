@@ -128,7 +128,7 @@ def engine_network(engine: Engine, size: Size | None = None) -> TorchNetwork:
     """An engine's own weights, at its own input size or at another one.
 
     Raises:
-        EngineError: the engine is not an fp32 engine that this package exported.
+        EngineError: the engine is no fp32 or fp16 engine that this package exported.
     """
     network = rebuild_network(engine.manifest, engine.onnx)
     manifest = replace(engine.manifest, precision="fp16")

@@ -73,6 +73,9 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
+        if self.training and x.device.type == "cpu" and self.conv.groups > 1 and max(self.conv.dilation) > 1:
+            # With channels last, PyTorch 2.13 reads this layer's gradient in bf16 from memory that nobody wrote.
+            x = x.contiguous()
         x = self.norm(self.conv(x))
         return x
 
@@ -170,12 +173,14 @@ class WeightedSum(nn.Module):
 
 
 class FastNormalizedSum(WeightedSum):
-    """Factors relu(w) / (sum of relu(w) + 1e-4): EfficientDet's fast normalized fusion (arXiv 1911.09070, 3.3)."""
+    """Factors relu(w) / (sum of relu(w) + EPS): EfficientDet's fast normalized fusion (arXiv 1911.09070, 3.3)."""
+
+    EPS = 1e-4
 
     def normalized(self) -> Tensor:
         """See the class. (num_inputs,)."""
         weight = torch.relu(self.weight)
-        return weight / (weight.sum() + 1e-4)
+        return weight / (weight.sum() + self.EPS)
 
 
 class SoftmaxSum(WeightedSum):

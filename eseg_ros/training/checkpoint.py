@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, how it is exported from, and how it starts another run.
+"""What a checkpoint says about itself, and how it is exported from.
 
 A checkpoint is Lightning's own (weights, optimizer, schedule, loops: all that a resumed run needs) with one entry more,
 `training_record`, so that whoever exports it needs no other file.
@@ -115,26 +115,6 @@ def load_for_export(path: Path) -> tuple[SegmentationNetwork, TrainingRecord]:
             f"{path}: its weights do not fit {record.model} as this version builds it: {error}"
         ) from None
     return net.eval(), record
-
-
-def warm_start(net: nn.Module, path: Path) -> list[str]:
-    """Loads the averaged weights of a checkpoint into `net` where name and shape fit.
-
-    Returns:
-        Names of the entries of `net` that did not fit and keep their start, for example a head for other classes.
-
-    Raises:
-        CheckpointError: the file cannot be read, or nothing in it fits.
-    """
-    weights = ema_weights(read_checkpoint(path))
-    own = net.state_dict()
-    fitting = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
-    if not fitting:
-        raise CheckpointError(
-            f"{path}: none of its {len(weights)} weights fits this model; name a checkpoint of its family"
-        )
-    net.load_state_dict(fitting, strict=False)
-    return [name for name in own if name not in fitting]
 
 
 def whole_modules(net: nn.Module, names: Collection[str]) -> list[str]:

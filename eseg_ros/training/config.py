@@ -186,7 +186,7 @@ class DistillationConfig:
     """A teacher whose answers are learnt beside the labels; see `eseg_ros.training.losses.distillation_loss`.
 
     Attributes:
-        teacher: a checkpoint (.ckpt) or an fp32 engine (.json) with the recipe's classes.
+        teacher: a checkpoint (.ckpt) or an fp32 or fp16 engine (.json) with the recipe's classes.
         weight: factor of its loss.
         temperature: by which the scores of both are divided before they are compared.
     """
@@ -217,10 +217,12 @@ class TrainConfig:
         accumulate: passes that each step is made of. Each sees that share of the batch, and so needs that share of the
             memory; batch norm sees no more than a pass.
         seed: of everything random.
-        init_from: a checkpoint whose fitting weights are the start.
-        grow_from: a checkpoint of a smaller model of the family to start as, see `eseg_ros.training.growth`.
+        init_from: a checkpoint (.ckpt) or an fp32 or fp16 engine (.json) whose fitting weights are the start.
+        grow_from: one of a smaller model of the family to start as, see `eseg_ros.training.growth`.
         encoder_weights: ImageNet weights for the encoder's start, see `eseg_ros.training.imagenet`.
         freeze: parts of the network that keep their start, by name: "encoder.stem", "encoder.stages.0".
+        fixed_statistics: so many last epochs normalize with the statistics of batches before them, as the engine will,
+            and not with each batch's own.
         out: folder of all runs.
     """
 
@@ -242,6 +244,7 @@ class TrainConfig:
     grow_from: Path | None = None
     encoder_weights: Literal["efficientnet_lite0"] | None = None
     freeze: tuple[str, ...] = ()
+    fixed_statistics: int = 0
     out: Path = Path("runs")
 
     def __post_init__(self) -> None:
@@ -259,6 +262,7 @@ class TrainConfig:
                 self.validate_every >= 1 and self.epochs % self.validate_every == 0
             ),
             "ema_decay: expected a number from 0 up to, not including, 1": 0 <= self.ema_decay < 1,
+            f"fixed_statistics: expected 0 to epochs ({self.epochs})": 0 <= self.fixed_statistics <= self.epochs,
             "data.batch_size: expected at least 1": self.data.batch_size >= 1,
             f"accumulate: expected a divisor of data.batch_size ({self.data.batch_size})": (
                 self.accumulate >= 1 and self.data.batch_size % self.accumulate == 0

@@ -107,6 +107,9 @@ class TrainingFrames(Dataset[tuple[Tensor, Tensor]]):
         self._paste_ids = [classes.names.index(name) for name in config.paste.classes] if config.paste else []
         self._size = size
 
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
         source = int(np.searchsorted(self._ends, draw.frame, side="right"))
         first = int(self._ends[source - 1]) if source else 0
@@ -238,6 +241,22 @@ def training_loader(config: TrainConfig, epoch: int = 0, process: Process = ALON
         persistent_workers=data.num_workers > 0,
         worker_init_fn=_single_threaded,
     )
+
+
+def sample_batches(loader: DataLoader[tuple[Tensor, Tensor]], frames: int = 64) -> Iterator[Tensor]:
+    """Images (B, h, w, 3) uint8 RGB as `loader`, a training loader, gives them, of frames from all over its sources.
+
+    Args:
+        loader: is not advanced.
+        frames: about how many.
+    """
+    source, at_once = loader.dataset, loader.batch_size
+    assert isinstance(source, TrainingFrames)
+    assert at_once is not None
+    chosen = np.linspace(0, len(source) - 1, -(-frames // at_once) * at_once).astype(int)
+    for position in range(0, len(chosen), at_once):
+        draws = [Draw(0, position + i, int(frame)) for i, frame in enumerate(chosen[position : position + at_once])]
+        yield torch.stack([source[draw][0] for draw in draws])
 
 
 def validation_sets(config: TrainConfig) -> list[ValidationFrames]:

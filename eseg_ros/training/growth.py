@@ -13,14 +13,14 @@ their start.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from eseg_ros.models.bifpn import BiFPNCell, BiFPNNode
 from eseg_ros.models.layers import ConvNorm, WeightedSum
-from eseg_ros.training.checkpoint import CheckpointError, ema_weights, read_checkpoint
+from eseg_ros.training.checkpoint import CheckpointError
+from eseg_ros.training.start import Start
 
 PASSED_MEAN, PASSED_STD = 3.0, 0.75
 """What a cell that passes on gets: four deviations from either end of a ReLU6, where activations change nothing."""
@@ -33,21 +33,20 @@ NEIGHBOR = 0.03
 
 
 @torch.no_grad()
-def grow_from(net: nn.Module, path: Path) -> list[str]:
-    """Gives `net` the averaged weights of another network of its family that is no wider and no deeper.
+def grow_from(net: nn.Module, start: Start) -> list[str]:
+    """Gives `net` the weights of another network of its family that is no wider and no deeper.
 
     Args:
         net: freshly initialized.
-        path: a checkpoint.
+        start: the other network's.
 
     Returns:
-        Names of the entries of `net` that the checkpoint says nothing about.
+        Names of the entries of `net` that the other one says nothing about.
 
     Raises:
-        CheckpointError: the file cannot be read, or holds a network that is not within `net`.
+        CheckpointError: the other network is not within `net`.
     """
-    given = ema_weights(read_checkpoint(path))
-    own = net.state_dict()
+    given, own = start.weights, net.state_dict()
     cells = [module for module in net.modules() if isinstance(module, BiFPNCell)]
     new_cells = max(0, len(cells) - len({match[1] for name in given if (match := CELL_NODES.match(name))}))
     given = {_moved(name, new_cells): w for name, w in given.items()}
@@ -58,8 +57,8 @@ def grow_from(net: nn.Module, path: Path) -> list[str]:
     if wrong is not None:
         found = tuple(own[wrong].shape) if wrong in own else "nothing"
         raise CheckpointError(
-            f"{path}: its {wrong} has shape {tuple(given[wrong].shape)}, this model has {found} there; grow from a "
-            "narrower or shallower model of the same family and classes"
+            f"{start.path}: its {wrong} has shape {tuple(given[wrong].shape)}, this model has {found} there; grow from "
+            "a narrower or shallower model of the same family and classes"
         )
     for name, value in given.items():
         _embed(value, own[name])  # a state_dict shares the network's memory

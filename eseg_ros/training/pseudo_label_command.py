@@ -10,7 +10,9 @@ from eseg_ros.arguments import positive_float, positive_int
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("teacher", type=Path, metavar="TEACHER", help="a checkpoint (.ckpt) or an fp32 engine (.json)")
+    parser.add_argument(
+        "teacher", type=Path, metavar="TEACHER", help="a checkpoint (.ckpt) or an fp32 or fp16 engine (.json)"
+    )
     parser.add_argument("frames", type=Path, metavar="FRAMES", help="a folder of images, or a video")
     parser.add_argument("root", type=Path, metavar="ROOT", help="the data set to make: ROOT/SPLIT/images and labels")
     parser.add_argument("--split", default="pseudo", help="default: %(default)s")

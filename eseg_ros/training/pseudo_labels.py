@@ -65,7 +65,7 @@ def make_pseudo_labels(
     A frame's label is written last, so that a run that was stopped goes on where it was.
 
     Args:
-        teacher: a checkpoint (.ckpt) or an fp32 engine.
+        teacher: a checkpoint (.ckpt) or an fp32 or fp16 engine.
         frames: a folder of images, or a video.
         root: root of the data set to be made, of layout "folder".
         split: its split.

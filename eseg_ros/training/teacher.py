@@ -70,7 +70,7 @@ class Teacher:
 
 
 def load_teacher(path: Path) -> Teacher:
-    """The teacher in a checkpoint (.ckpt) or in an fp32 engine (.json or .onnx) of this package.
+    """The teacher in a checkpoint (.ckpt) or in an fp32 or fp16 engine (.json or .onnx) of this package.
 
     Raises:
         CheckpointError, EngineError: the file cannot be read or rebuilt.

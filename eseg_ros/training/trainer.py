@@ -6,6 +6,7 @@ import copy
 import logging
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,10 @@ from eseg_ros.training.checkpoint import (
     read_checkpoint,
     record_of,
     record_to_dict,
-    warm_start,
     whole_modules,
 )
 from eseg_ros.training.config import TrainConfig, config_to_dict, config_to_yaml
-from eseg_ros.training.data import training_loader, validation_loader, validation_sets
+from eseg_ros.training.data import sample_batches, training_loader, validation_loader, validation_sets
 from eseg_ros.training.environment import write_environment
 from eseg_ros.training.faults import named_faults
 from eseg_ros.training.growth import grow_from
@@ -41,6 +41,7 @@ from eseg_ros.training.processes import Process, this_process
 from eseg_ros.training.report import write_run_report
 from eseg_ros.training.run_log import RunLog
 from eseg_ros.training.runs import BEST_CHECKPOINT, CONFIG_FILE
+from eseg_ros.training.start import read_start, warm_start
 from eseg_ros.training.teacher import Teacher, load_teacher
 
 LAST_CHECKPOINT = "last.ckpt"
@@ -63,6 +64,7 @@ class SegmentationTask(L.LightningModule):
         self.config = config
         self.classes = find_class_set(config.classes)
         self.net = build_model(config.model, len(self.classes))
+        self._statistics_are_fixed = False
         self._frozen = frozen_modules(self.net, config.freeze)
         convert_conv2d_weight_memory_format(self.net, torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False).eval()
@@ -87,27 +89,37 @@ class SegmentationTask(L.LightningModule):
         return [teacher]
 
     def train(self, mode: bool = True) -> SegmentationTask:
-        """As ever, but frozen layers keep their batch statistics too."""
+        """As ever, but frozen layers keep their batch statistics too, and in the last epochs all do."""
         super().train(mode)
         for module in self._frozen:
             module.eval()
+        if self._statistics_are_fixed:
+            _fix_statistics(self.net)
         return self
 
-    def start(self) -> None:
-        """Takes over ImageNet's weights or those of another run, where the recipe says so.
+    def start(self, frames: Iterable[Tensor]) -> None:
+        """Takes over ImageNet's weights or those of another run or engine, where the recipe says so.
 
         Entries without weights keep their random start, the same in both: `ema` is a copy of `net`.
+
+        Args:
+            frames: batches (B, h, w, 3) uint8 RGB to measure an engine on.
+
+        Raises:
+            EsegError: the weights cannot be read, do not fit, or expect another normalization.
         """
         if (weights := self.config.encoder_weights) is not None:
             start_encoder(self.net, weights)
             unfitted = start_encoder(self.ema, weights)
             print(f"encoder from {weights}; not in it: {', '.join(unfitted) or 'nothing'}", flush=True)
-        for take_over, checkpoint in ((warm_start, self.config.init_from), (grow_from, self.config.grow_from)):
-            if checkpoint is not None:
-                take_over(self.net, checkpoint)
-                unfitted = take_over(self.ema, checkpoint)
+        for take_over, path in ((warm_start, self.config.init_from), (grow_from, self.config.grow_from)):
+            if path is not None:
+                start = read_start(path, frames)
+                start.check_normalization(self.config.data.mean, self.config.data.std)
+                take_over(self.net, start)
+                unfitted = take_over(self.ema, start)
                 missing = ", ".join(whole_modules(self.net, unfitted))
-                print(f"starting from {checkpoint}; not in it: {missing or 'nothing'}", flush=True)
+                print(f"starting from {path}; not in it: {missing or 'nothing'}", flush=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = build_optimizer(self.net, self.config.optimizer)
@@ -125,6 +137,9 @@ class SegmentationTask(L.LightningModule):
         return normalized
 
     def on_train_epoch_start(self) -> None:
+        if self.current_epoch >= self.config.epochs - self.config.fixed_statistics:
+            self._statistics_are_fixed = True
+            _fix_statistics(self.net)
         # Layers that draw random numbers must do so alike in a resumed run.
         torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch + 10_007 * self.global_rank)
 
@@ -194,6 +209,13 @@ class SegmentationTask(L.LightningModule):
         self.best_miou = checkpoint[RECORD_KEY]["best_miou"]
 
 
+def _fix_statistics(net: nn.Module) -> None:
+    """From now on batch normalization takes the running statistics as they are; its factors go on learning."""
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
 def frozen_modules(net: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
     """The modules called `names`, which from now on learn nothing, batch statistics included.
 
@@ -231,10 +253,10 @@ def train(config: TrainConfig, resume: Path | None = None) -> Path:
     epoch = 0 if resume is None else record_of(read_checkpoint(resume)).epochs
     L.seed_everything(config.seed, verbose=False)
     task = SegmentationTask(config)
-    if resume is None:
-        task.start()
     # Lightning starts a resumed run's first pass over the data before it tells the sampler the epoch.
     frames, validation = training_loader(config, epoch, process), validation_sets(config)
+    if resume is None:
+        task.start(sample_batches(frames))
     if process.rank == 0:
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / CONFIG_FILE).write_text(config_to_yaml(config), encoding="utf-8")

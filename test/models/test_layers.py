@@ -51,6 +51,20 @@ def test_folding_a_normalization_keeps_the_output(stride: int, groups: int) -> N
     torch.testing.assert_close(layer.deployed()(image), layer(image), rtol=1e-5, atol=1e-5)
 
 
+def test_a_dilated_depthwise_convolution_learns_in_bf16_what_it_learns_in_float() -> None:
+    gradients = []
+    for bf16 in (False, True):
+        torch.manual_seed(0)
+        layer = ConvNorm(64, 64, 3, groups=64, dilation=4)
+        image = torch.randn(2, 64, 24, 32).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            output = layer(image)
+        (output.float() * torch.randn(2, 64, 24, 32)).sum().backward()
+        assert layer.conv.weight.grad is not None
+        gradients.append(layer.conv.weight.grad)
+    assert float((gradients[1] - gradients[0]).norm()) < 0.05 * float(gradients[0].norm())
+
+
 def test_only_the_convolution_that_is_normalized_is_folded() -> None:
     deployed = deployed_copy(SeparableConv(4, 8))
     assert set(deployed.state_dict()) == {"depthwise.weight", "pointwise.weight", "pointwise.bias"}

@@ -14,6 +14,7 @@ from eseg_ros.training import growth
 from eseg_ros.training.checkpoint import CheckpointError, whole_modules
 from eseg_ros.training.config import config_from_dict
 from eseg_ros.training.growth import grow_from
+from eseg_ros.training.start import Start, read_start
 from eseg_ros.training.trainer import train
 
 SMALL = ESEG_CONFIGS["eseg_lite_s"]
@@ -23,7 +24,7 @@ LARGER_KERNELS = replace(SMALL, kernel=5)
 
 
 @pytest.fixture(scope="module")
-def small(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of ESeg-Lite-S."""
     recipe: dict[str, Any] = {
         "name": "small",
@@ -40,12 +41,18 @@ def small(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(config_from_dict(recipe))
 
 
+@pytest.fixture(scope="module")
+def small(checkpoint: Path) -> Start:
+    """Its weights."""
+    return read_start(checkpoint, [])
+
+
 @torch.no_grad()
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "config", [SMALL, WIDER, DEEPER, LARGER_KERNELS], ids=["the same", "wider", "deeper", "larger kernels"]
 )
-def test_a_grown_network_starts_with_the_scores_of_the_small_one(small: Path, config: Any) -> None:
+def test_a_grown_network_starts_with_the_scores_of_the_small_one(small: Start, config: Any) -> None:
     expected, grown = Eseg(SMALL, 11), Eseg(config, 11)
     grow_from(expected, small)
     grow_from(grown, small)
@@ -58,7 +65,7 @@ def test_a_grown_network_starts_with_the_scores_of_the_small_one(small: Path, co
 @pytest.mark.slow
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_new_cells_of_the_pyramid_pass_on_what_they_get(
-    small: Path, repeats: int, monkeypatch: pytest.MonkeyPatch
+    small: Start, repeats: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, grown = Eseg(SMALL, 11), Eseg(replace(WIDER, bifpn_repeats=repeats), 11)
     grow_from(expected, small)
@@ -72,7 +79,7 @@ def test_new_cells_of_the_pyramid_pass_on_what_they_get(
 
 
 @pytest.mark.slow
-def test_a_cell_that_passes_on_looks_at_its_neighbors_a_little(small: Path) -> None:
+def test_a_cell_that_passes_on_looks_at_its_neighbors_a_little(small: Start) -> None:
     grown = Eseg(replace(SMALL, bifpn_repeats=2), 11)
     grow_from(grown, small)
     sums = [module.normalized() for module in grown.bifpn[0].modules() if isinstance(module, FastNormalizedSum)]
@@ -81,7 +88,7 @@ def test_a_cell_that_passes_on_looks_at_its_neighbors_a_little(small: Path) -> N
 
 
 @pytest.mark.slow
-def test_new_channels_learn_something_of_their_own(small: Path) -> None:
+def test_new_channels_learn_something_of_their_own(small: Start) -> None:
     grown = Eseg(WIDER, 11)
     grow_from(grown, small)
     assert isinstance(grown.encoder, EfficientNet)
@@ -92,7 +99,7 @@ def test_new_channels_learn_something_of_their_own(small: Path) -> None:
 
 
 @pytest.mark.slow
-def test_smaller_kernels_are_the_centers_of_the_given_ones(small: Path) -> None:
+def test_smaller_kernels_are_the_centers_of_the_given_ones(small: Start) -> None:
     whole, cut = Eseg(SMALL, 11), Eseg(replace(SMALL, kernel=3), 11)
     grow_from(whole, small)
     assert grow_from(cut, small) == []
@@ -105,7 +112,7 @@ def test_smaller_kernels_are_the_centers_of_the_given_ones(small: Path) -> None:
 
 
 @pytest.mark.slow
-def test_levels_that_are_not_there_are_left_out_and_sums_over_fewer_start_anew(small: Path) -> None:
+def test_levels_that_are_not_there_are_left_out_and_sums_over_fewer_start_anew(small: Start) -> None:
     net = Eseg(replace(SMALL, max_level=6), 11)
     assert whole_modules(net, grow_from(net, small)) == ["bifpn.0.nodes.out6.fuse", "fuse"]
     whole = Eseg(SMALL, 11)
@@ -115,7 +122,7 @@ def test_levels_that_are_not_there_are_left_out_and_sums_over_fewer_start_anew(s
 
 
 @pytest.mark.slow
-def test_what_the_small_network_does_not_have_is_named(small: Path) -> None:
+def test_what_the_small_network_does_not_have_is_named(small: Start) -> None:
     names = whole_modules(Eseg(DEEPER, 11), grow_from(Eseg(DEEPER, 11), small))
     assert names
     assert all(name.startswith("encoder.stages.") for name in names)
@@ -127,12 +134,14 @@ def test_what_the_small_network_does_not_have_is_named(small: Path) -> None:
     [(replace(SMALL, encoder_width=0.2), 11), (replace(SMALL, form=EncoderForm.EFFICIENTNET), 11), (SMALL, 5)],
     ids=["narrower", "another form", "fewer classes"],
 )
-def test_a_network_that_does_not_hold_the_small_one_is_refused(small: Path, config: Any, classes: int) -> None:
+def test_a_network_that_does_not_hold_the_small_one_is_refused(small: Start, config: Any, classes: int) -> None:
     with pytest.raises(CheckpointError, match="grow from a narrower or shallower model"):
         grow_from(Eseg(config, classes), small)
 
 
 @pytest.mark.slow
-def test_a_recipe_grows(small: Path, dataset: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    train(config_from_dict({**recipe, "model": "eseg_lite_m", "epochs": 1, "grow_from": str(small)}))
-    assert f"starting from {small}; not in it: encoder.stages.3.2, " in capsys.readouterr().out
+def test_a_recipe_grows(
+    checkpoint: Path, dataset: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config_from_dict({**recipe, "model": "eseg_lite_m", "epochs": 1, "grow_from": str(checkpoint)}))
+    assert f"starting from {checkpoint}; not in it: encoder.stages.3.2, " in capsys.readouterr().out

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -18,11 +19,11 @@ from eseg_ros.training.checkpoint import (
     load_for_export,
     read_checkpoint,
     record_of,
-    warm_start,
 )
 from eseg_ros.training.config import TrainConfig, config_from_dict, load_config
 from eseg_ros.training.data import SegmentationFolder
 from eseg_ros.training.losses import upsampled
+from eseg_ros.training.start import read_start, warm_start
 from eseg_ros.training.trainer import BEST_CHECKPOINT, LAST_CHECKPOINT, SegmentationTask, TrainingDivergedError, train
 
 
@@ -100,10 +101,32 @@ def test_a_finished_run_is_not_overwritten(finished: TrainConfig) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("fixed", "moves"), [(0, True), (1, False)])
+def test_in_the_last_epochs_statistics_may_stay_while_weights_learn(
+    fixed: int, moves: bool, recipe: dict[str, Any]
+) -> None:
+    config = config_from_dict({**recipe, "epochs": 2, "fixed_statistics": fixed})
+    ends: list[dict[str, torch.Tensor]] = []
+
+    class Ends(L.Callback):
+        def on_train_epoch_end(self, _trainer: L.Trainer, task: L.LightningModule) -> None:
+            ends.append({name: value.clone() for name, value in task.net.state_dict().items()})  # type: ignore[union-attr]
+
+    with pytest.MonkeyPatch.context() as patch:
+        make = L.Trainer
+        patch.setattr(L, "Trainer", lambda **kw: make(**{**kw, "callbacks": [*kw["callbacks"], Ends()]}))
+        train(config)
+    changed = {name for name, value in ends[0].items() if not torch.equal(ends[1][name], value)}
+    assert any(name.endswith("running_mean") for name in changed) == moves
+    assert any(name.endswith("norm.weight") for name in changed)
+    assert any(name.endswith("running_mean") and bool(value.any()) for name, value in ends[0].items())
+
+
+@pytest.mark.slow
 def test_a_warm_start_takes_what_fits_and_names_what_does_not(finished: TrainConfig) -> None:
     path = finished.run_dir / "best.ckpt"
     other = SegmentationTask(replace(finished, classes="cityscapes")).net
-    unfitted = warm_start(other, path)
+    unfitted = warm_start(other, read_start(path, []))
     weights = ema_weights(read_checkpoint(path))
     assert 1 <= len(unfitted) <= 2  # the last layer: other classes
     assert all(torch.equal(w, weights[name]) for name, w in other.state_dict().items() if name not in unfitted)
