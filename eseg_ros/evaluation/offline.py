@@ -73,18 +73,24 @@ def record_scores(engine_path: Path, report: dict[str, Any]) -> Path:
     Raises:
         EngineError: the engine cannot be read, or it learnt from these frames.
     """
+    refuse_learnt(engine_path, report["data"])
     engine = load_engine(engine_path)
-    if learnt_from(engine.manifest, report["data"]):
-        raise EngineError(
-            f"{engine_path}: {engine.manifest.name} was trained on {report['data']}; its score there would say nothing "
-            "of other frames and is not recorded. Score it on a split that it has not seen, or without --write-manifest"
-        )
     split = report["data"].rpartition("/")[2]
     scores = {key: report[key] for key in ("miou", "pixel_accuracy", "per_class_iou", "frames")}
     root = portable_path(Path(report["root"]))
     scores["command"] = _command(portable_path(engine_path), root, split, report["runtime"])
     manifest = replace(engine.manifest, scores={**engine.manifest.scores, report["data"]: scores})
     return write_manifest(manifest, engine.onnx.parent)
+
+
+def refuse_learnt(engine_path: Path, data: str) -> None:
+    """Raise an EngineError if a manifest cannot have a score on a split, by the name that `data_name` gives it."""
+    manifest = load_engine(engine_path).manifest
+    if learnt_from(manifest, data):
+        raise EngineError(
+            f"{engine_path}: {manifest.name} was trained on {data}; its score there would say nothing of other frames "
+            "and is not recorded. Score it on a split that it has not seen, or without --write-manifest"
+        )
 
 
 def learnt_from(manifest: EngineManifest, data: str) -> bool:

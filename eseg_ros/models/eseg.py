@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from eseg_ros.models.bifpn import BiFPNCell
 from eseg_ros.models.efficientnet import EfficientNet, EncoderForm
 from eseg_ros.models.layers import OutputConv, SeparableConv, SoftmaxSum, initialize_convolutions, resized
-from eseg_ros.models.network import SegmentationNetwork, check_image
+from eseg_ros.models.network import AUXILIARY_WEIGHT, SegmentationNetwork, Supervised, check_image
 
 ENCODER_LEVELS = 5
 
@@ -31,6 +31,7 @@ class EsegConfig:
         fused_stages: stages of the encoder, counted from 0, whose blocks are fused although its form's are not.
         kernel: size of every kernel in the encoder's blocks; without it EfficientNet's, 3 and 5.
         expansion: of every encoder stage but the first; without it EfficientNet's, 6.
+        auxiliary_level: level of the encoder whose features are scored by a head of their own while training.
     """
 
     encoder_width: float
@@ -43,6 +44,7 @@ class EsegConfig:
     fused_stages: tuple[int, ...] = ()
     kernel: int | None = None
     expansion: int | None = None
+    auxiliary_level: int | None = None
 
 
 _LITE_S = EsegConfig(
@@ -121,16 +123,29 @@ class Eseg(SegmentationNetwork):
             widths = dict.fromkeys(levels, channels)
         self.fuse = MultiScaleFusion(len(levels))
         self.head = Head(channels, num_classes, activation)
+        self._auxiliary_levels = () if config.auxiliary_level is None else (config.auxiliary_level,)
+        for level in self._auxiliary_levels:
+            self.auxiliary.append(Head(self.encoder.channels[level], num_classes, activation))
         initialize_convolutions(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """See the base. While training, levels of one pixel (P9 of images up to 512 pixels) need a batch of two."""
         check_image(image)
+        return self._scores(self.encoder(image))
+
+    def supervised(self, image: Tensor) -> Sequence[Supervised]:
+        """See the base."""
+        check_image(image)
         encoded = self.encoder(image)  # {1: (B, C1, H/2, W/2), ..., 5: (B, C5, H/32, W/32)}
+        extra = [head(encoded[level]) for head, level in zip(self.auxiliary, self._auxiliary_levels, strict=True)]
+        return [Supervised(self._scores(encoded), weight=1.0), *(Supervised(x, AUXILIARY_WEIGHT) for x in extra)]
+
+    def _scores(self, encoded: Mapping[int, Tensor]) -> Tensor:
+        """{1: (B, C1, H/2, W/2), ..., 5: (B, C5, H/32, W/32)} -> (B, classes, H/stride, W/stride)."""
         pyramid = select_levels(encoded, self.config.min_level, self.config.max_level)
         for cell in self.bifpn:
             pyramid = cell(pyramid)  # {level: (B, bifpn_channels, H/2^level, W/2^level)}
-        scores: Tensor = self.head(self.fuse(pyramid))  # (B, classes, H/stride, W/stride)
+        scores: Tensor = self.head(self.fuse(pyramid))
         return scores
 
 

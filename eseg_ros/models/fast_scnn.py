@@ -20,7 +20,7 @@ from eseg_ros.models.layers import (
     initialize_convolutions,
     resized,
 )
-from eseg_ros.models.network import SegmentationNetwork, Supervised, check_image
+from eseg_ros.models.network import AUXILIARY_WEIGHT, SegmentationNetwork, Supervised, check_image
 
 SHALLOW = 64  # channels of the branch at stride 8
 DEEP = 128  # channels of the branch at stride 32 and of all behind the fusion
@@ -30,7 +30,6 @@ BOTTLENECKS = ((64, 3, 2), (96, 3, 2), (128, 3, 1))
 
 POOLED_BINS = (1, 2, 3, 6)
 DROPOUT = 0.1
-AUXILIARY_WEIGHT = 0.4
 
 
 class FastScnn(SegmentationNetwork):

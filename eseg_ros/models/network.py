@@ -13,6 +13,9 @@ from eseg_ros.models.layers import deployed_copy
 
 MIN_INPUT_SIZE = 64  # pixels
 
+AUXILIARY_WEIGHT = 0.4
+"""Of the loss of a head that only training has, as in Fast-SCNN (arXiv 1902.04502)."""
+
 AnyNetwork = TypeVar("AnyNetwork", bound="SegmentationNetwork")
 
 

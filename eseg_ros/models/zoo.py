@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from eseg_ros.errors import UsageError
-from eseg_ros.models.eseg import ESEG_CONFIGS, Eseg
+from eseg_ros.models.eseg import ENCODER_LEVELS, ESEG_CONFIGS, Eseg
 from eseg_ros.models.fast_scnn import FastScnn
 from eseg_ros.models.mfaranet import Mfaranet
 from eseg_ros.models.network import SegmentationNetwork
@@ -76,6 +76,7 @@ _PARTS: dict[str, tuple[type[int] | type[float], str]] = {
     "fused_stages": (int, "1,2"),
     "kernel": (int, "3"),
     "expansion": (int, "4"),
+    "auxiliary_level": (int, "4"),
 }
 """Parts of an `EsegConfig` that a variant may change: the type of their numbers and an example."""
 
@@ -104,6 +105,10 @@ def build_model(name: str, num_classes: int) -> SegmentationNetwork:
         raise UsageError(f"{name}: kernel {config.kernel}: expected an odd number")
     if not 1 <= config.min_level < config.max_level:
         raise UsageError(f"{name}: levels go from min_level, at least 1, up to a greater max_level")
+    if config.auxiliary_level and config.auxiliary_level > ENCODER_LEVELS:
+        raise UsageError(
+            f"{name}: auxiliary_level {config.auxiliary_level}: the encoder has levels 1 to {ENCODER_LEVELS}"
+        )
     return Eseg(config, num_classes)
 
 

@@ -140,6 +140,19 @@ def test_a_score_on_frames_that_were_learnt_is_not_recorded(
         assert load_engine(engine).manifest.scores == {}
 
 
+def test_the_command_says_so_before_it_evaluates(
+    make_tiny_engine: Callable[..., Path], camvid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_tiny_engine()
+    data = {"root": str(camvid), "train": [{"root": None, "split": "val"}]}
+    write_manifest(replace(load_engine(engine).manifest, training={"recipe": {"data": data}}), engine.parent)
+    monkeypatch.setattr("eseg_ros.evaluation.offline.evaluate", lambda *_: pytest.fail("evaluated"))
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with pytest.raises(EngineError, match="was trained on data/val"):
+        command.run(parser.parse_args(["--engine", str(engine), "--data", str(camvid), "--write-manifest"]))
+
+
 def test_the_command_prints_a_line_a_class_and_writes_the_scores(
     tiny_engine: Path, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

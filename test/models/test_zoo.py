@@ -187,9 +187,19 @@ def test_a_variant_may_fuse_stages_and_expand_less() -> None:
     assert encoder.stages[0][0].expand is None
 
 
+def test_a_variant_may_have_a_head_more_in_training() -> None:
+    torch.manual_seed(0)
+    variant = build_model("eseg_lite_s+auxiliary_level=4", CLASSES)
+    outputs = variant.supervised(torch.randn(2, 3, 64, 96))
+    assert [tuple(output.scores.shape[2:]) for output in outputs] == [(8, 12), (4, 6)]
+    assert [output.weight for output in outputs] == [1.0, 0.4]
+    assert variant.deploy().state_dict().keys() == build_model("eseg_lite_s", CLASSES).deploy().state_dict().keys()
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
+        ("eseg_lite_s+auxiliary_level=6", "auxiliary_level 6: the encoder has levels 1 to 5"),
         ("eseg_lite_s+levels=3", "unknown part 'levels'; expected some of .*max_level"),
         ("eseg_lite_s+form=lite", "unknown part 'form'"),
         ("eseg_lite_s+max_level", "'' is no value of max_level; expected a number above 0, for example 7"),
