@@ -82,7 +82,7 @@ def test_a_recipe_starts_the_encoder_and_its_average(recipe: dict[str, Any]) -> 
     expected = build_model("eseg_mobile", 11)
     start_encoder(expected, LITE0)
     task = SegmentationTask(config_from_dict({**recipe, "model": "eseg_mobile", "encoder_weights": LITE0}))
-    task.start()
+    task.start([])
     for net in (task.net, task.ema):
         state = net.encoder.state_dict()
         assert all(torch.equal(state[name], value) for name, value in expected.encoder.state_dict().items())
