@@ -4,8 +4,8 @@
 #   docs/benchmarks/faster_lite.sh latency     how long each variant takes, untrained    -> faster_lite_latency.json
 #   docs/benchmarks/faster_lite.sh accuracy    a short training of the promising ones    -> faster_lite.json, .svg
 #
-# Needs runs/eseg_lite_s_camvid_distilled, runs/eseg_lite_fast_camvid_distilled and runs/eseg_mobile_camvid, CamVid below ../shared/datasets, and
-# an otherwise idle machine; about 3 and 25 minutes on two CPU cores.
+# Needs runs/eseg_lite_s_camvid_distilled, runs/eseg_lite_fast_camvid_distilled and runs/eseg_mobile_camvid, CamVid below
+# ../shared/datasets, and an otherwise idle machine; about 3 and 25 minutes on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 lite=eseg_lite_s
