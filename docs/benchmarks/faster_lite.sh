@@ -2,10 +2,10 @@
 # The search for a network that is faster than ESeg-Lite-S and as accurate: docs/models.md tells what it found.
 #
 #   docs/benchmarks/faster_lite.sh latency     how long each variant takes, untrained    -> faster_lite_latency.json
-#   docs/benchmarks/faster_lite.sh accuracy    a short training of the promising ones    -> faster_lite.json, .svg
+#   docs/benchmarks/faster_lite.sh search      a short training of the promising ones    -> runs/search_*
+#   docs/benchmarks/faster_lite.sh accuracy    the winner beside ESeg-Lite-S, all sizes  -> resolution.json, .svg
 #
-# Needs runs/eseg_lite_s_camvid_distilled, runs/eseg_lite_fast_camvid_distilled and runs/eseg_mobile_camvid, CamVid below
-# ../shared/datasets, and an otherwise idle machine; about 3 and 25 minutes on two CPU cores.
+# Needs CamVid below ../shared/datasets and an otherwise idle machine; about 3, 20 and 4 minutes on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 lite=eseg_lite_s
@@ -18,29 +18,23 @@ latency() {
         $lite+kernel=3+encoder_width=0.5 $lite+kernel=3+encoder_width=0.5+expansion=4 \
         $lite+kernel=3+encoder_width=0.6+expansion=3 $lite+kernel=3+bifpn_channels=48 $lite+max_level=6 \
         $lite+kernel=3+max_level=6 $lite+kernel=3+max_level=6+encoder_depth=1 $lite+kernel=3+max_level=6+min_level=2 \
-        eseg_mobile eseg_mobile+min_level=3 eseg_mobile+min_level=3+max_level=6 \
-        eseg_mobile+min_level=3+max_level=6+fused_stages=1 eseg_mobile+min_level=3+max_level=6+fused_stages=1,2
+        eseg_mobile eseg_mobile+max_level=9 eseg_mobile+min_level=3 eseg_mobile+min_level=3+fused_stages=1 \
+        eseg_mobile+min_level=3+fused_stages=1,2
+}
+
+search() {
+    for change in kernel=3 kernel=3+max_level=6 kernel=3+max_level=6+encoder_depth=1 kernel=3+max_level=6+min_level=2; do
+        eseg train config/train/faster_lite_search.yaml model=$lite+$change name="search_${change//[=+]/_}"
+    done
 }
 
 accuracy() {
-    eseg release runs/eseg_lite_fast_camvid_distilled --name eseg_lite_fast_camvid --size 672x504 --data "$camvid" \
-        --precisions int8 --out out/search
-    engines=({engines/eseg_lite_s,out/search/eseg_lite_fast}_camvid{,_int8}.json)
-    for size in 480x360 576x432; do
-        eseg export engines/eseg_lite_s_camvid.json --size $size --name eseg_lite_s_$size --out out/search
-        engines+=("out/search/eseg_lite_s_$size.json")
-    done
-    for change in kernel=3 kernel=3+max_level=6 kernel=3+max_level=6+encoder_depth=1 kernel=3+max_level=6+min_level=2; do
-        run=search_${change//[=+]/_}
-        [ -e "runs/$run/best.ckpt" ] || eseg train config/train/faster_lite_search.yaml model=$lite+$change name="$run"
-        eseg export "runs/$run/best.ckpt" --name "$change" --size 672x504 --data "$camvid" --out out/search
-        engines+=("out/search/$change.json")
-    done
-    eseg bench --engine "${engines[@]}" --runtime openvino --data "$camvid" --split val \
-        --json docs/benchmarks/faster_lite.json --plot docs/images/faster_lite.svg
+    eseg bench --engine engines/{eseg_lite_s,eseg_lite_fast,eseg_mobile}_camvid.json \
+        --size 480x360 576x432 672x504 768x576 --runtime openvino --data "$camvid" --split val \
+        --json docs/benchmarks/resolution.json --plot docs/images/resolution.svg
 }
 
 case ${1-} in
-    latency | accuracy) "$1" ;;
+    latency | search | accuracy) "$1" ;;
     *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac

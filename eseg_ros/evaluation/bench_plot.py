@@ -19,6 +19,7 @@ _LETTER, _LINE = 7.3, 15.0
 """Width and height of a letter of a label, about."""
 
 _STYLE = """
+.curve { fill: none; stroke: #9aa4b1; stroke-width: 1.5; stroke-dasharray: 4 4; }
 svg { background: #ffffff; font: 14px system-ui, "Segoe UI", Roboto, sans-serif; }
 text { fill: #5b6470; }
 .label { fill: #1b1f24; font-size: 13px; stroke: #ffffff; stroke-width: 3; paint-order: stroke; }
@@ -38,11 +39,13 @@ class Point:
         label: what to write beside it.
         latency_ms: lower is better.
         accuracy: 0 to 1, higher is better.
+        curve: points of one curve are joined, from the fastest to the slowest; empty: of none.
     """
 
     label: str
     latency_ms: float
     accuracy: float
+    curve: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,7 @@ def bench_plot(report: Mapping[str, Any]) -> str:
     scored = [result for result in report["configurations"] if result["score"]]
     if not scored:
         raise UsageError("nothing was scored, so there is no accuracy to draw; name engines: --engine ENGINE.json")
-    points = [
-        Point(_label(result, scored), result["latency_ms"]["median"], result["score"]["miou"]) for result in scored
-    ]
+    points = _points(scored)
     left_out = sorted({result["engine"] for result in report["configurations"] if not result["score"]})
     devices = dict.fromkeys(result["device"] for result in scored)
     shared = [words for key in ("runtime", "precision", "input") if (words := _shared(scored, key))]
@@ -91,8 +92,25 @@ def bench_plot(report: Mapping[str, Any]) -> str:
     )
 
 
+def _points(scored: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """A point a configuration. An engine at several input sizes is a curve: its fastest point bears its name."""
+    curves: dict[str, list[Mapping[str, Any]]] = {}
+    for result in sorted(scored, key=lambda result: float(result["latency_ms"]["median"])):
+        curves.setdefault(_label(result, scored), []).append(result)
+    points = []
+    for label, results in curves.items():
+        several = len({result["input"] for result in results}) > 1
+        for place, result in enumerate(results):
+            size = result["input"] if several or not _shared(scored, "input") else ""
+            name = " ".join([*([label] if place == 0 or not several else []), *([size] if size else [])])
+            points.append(
+                Point(name, result["latency_ms"]["median"], result["score"]["miou"], label if several else "")
+            )
+    return points
+
+
 def _label(result: Mapping[str, Any], scored: Sequence[Mapping[str, Any]]) -> str:
-    """The engine, and what tells its configurations apart."""
+    """The engine, and what tells its configurations apart but for the input size."""
     own = [_words(result, key) for key in ("runtime", "precision") if not _shared(scored, key)]
     own = [words for words in own if not result["engine"].endswith(f"_{words}")]
     return " ".join([result["engine"], *([f"({', '.join(own)})"] if own else [])])
@@ -122,7 +140,7 @@ def accuracy_svg(points: Sequence[Point], title: str, x_label: str, y_label: str
     """The picture: a labeled dot a point, those of the Pareto front in color with the line that they are best along.
 
     Args:
-        points: at least one.
+        points: at least one; those of a curve are joined by a dashed line.
         title: above the picture.
         x_label, y_label: of the axes, with units; the latency's is logarithmic where it spans more than a factor of 4.
         caption: lines below.
@@ -148,6 +166,11 @@ def accuracy_svg(points: Sequence[Point], title: str, x_label: str, y_label: str
         f"<title>{html.escape(point.label)}: {point.latency_ms:.1f} ms, {100 * point.accuracy:.1f} %</title></circle>"
         for point, (x, y) in zip(points, places, strict=True)
     )
+    curves = "".join(
+        f'<polyline class="curve" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in sorted(curve))}"/>'
+        for name in dict.fromkeys(point.curve for point in points if point.curve)
+        for curve in [[place for point, place in zip(points, places, strict=True) if point.curve == name]]
+    )
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     below = "".join(
         f'<text x="{_LEFT}" y="{_BASE + 66 + 18 * row}" font-size="12">{html.escape(line)}</text>'
@@ -161,7 +184,7 @@ def accuracy_svg(points: Sequence[Point], title: str, x_label: str, y_label: str
         f'<text x="{middle}" y="{_BASE + 42}" text-anchor="middle">{html.escape(x_label)}</text>'
         f'<text transform="translate(22 {(_TOP + _BASE) / 2}) rotate(-90)" text-anchor="middle">'
         f"{html.escape(y_label)}</text>\n"
-        f'<polyline class="front" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in line)}"/>{dots}\n'
+        f'<polyline class="front" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in line)}"/>{curves}{dots}\n'
         f"{_labels(points, places, line)}\n{below}</svg>\n"
     )
 

@@ -83,14 +83,14 @@ def _add_worker_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print a table, and write what was asked for; SOME_FAILED if a sequence could not be evaluated."""
-    from eseg_ros.engine.manifest import write_atomically
+    from eseg_ros.engine.manifest import load_engine, write_atomically
     from eseg_ros.evaluation.bootstrap import Resampling
     from eseg_ros.evaluation.offline import data_name, evaluate, record_scores, refuse_learnt
     from eseg_ros.evaluation.summary import summary_text
 
     _check(args)
     if args.write_manifest:  # before hours of work
-        refuse_learnt(args.engine, data_name(args.data, args.split))
+        refuse_learnt(load_engine(args.engine).manifest, data_name(args.data, args.split))
     if args.out is None:
         resampling = Resampling(args.replicates, args.block)
         summary = evaluate(args.engine, args.data, args.split, args.runtime, args.threads, resampling)

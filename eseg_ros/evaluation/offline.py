@@ -73,8 +73,8 @@ def record_scores(engine_path: Path, report: dict[str, Any]) -> Path:
     Raises:
         EngineError: the engine cannot be read, or it learnt from these frames.
     """
-    refuse_learnt(engine_path, report["data"])
     engine = load_engine(engine_path)
+    refuse_learnt(engine.manifest, report["data"])
     split = report["data"].rpartition("/")[2]
     scores = {key: report[key] for key in ("miou", "pixel_accuracy", "per_class_iou", "frames")}
     root = portable_path(Path(report["root"]))
@@ -83,12 +83,11 @@ def record_scores(engine_path: Path, report: dict[str, Any]) -> Path:
     return write_manifest(manifest, engine.onnx.parent)
 
 
-def refuse_learnt(engine_path: Path, data: str) -> None:
+def refuse_learnt(manifest: EngineManifest, data: str) -> None:
     """Raise an EngineError if a manifest cannot have a score on a split, by the name that `data_name` gives it."""
-    manifest = load_engine(engine_path).manifest
     if learnt_from(manifest, data):
         raise EngineError(
-            f"{engine_path}: {manifest.name} was trained on {data}; its score there would say nothing of other frames "
+            f"{manifest.name} was trained on {data}; its score there would say nothing of other frames "
             "and is not recorded. Score it on a split that it has not seen, or without --write-manifest"
         )
 

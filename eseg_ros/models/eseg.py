@@ -85,11 +85,18 @@ ESEG_CONFIGS = {
     ),
     "eseg_lite_fast": replace(_LITE_S, max_level=6, kernel=3),
     "eseg_mobile": EsegConfig(
-        encoder_width=1.0, encoder_depth=1.0, form=EncoderForm.LITE, bifpn_channels=64, bifpn_repeats=1, min_level=2
+        encoder_width=1.0,
+        encoder_depth=1.0,
+        form=EncoderForm.LITE,
+        bifpn_channels=64,
+        bifpn_repeats=1,
+        min_level=2,
+        max_level=6,
     ),
 }
 """The paper's six models and two of ours. ESeg-Lite-Fast: Lite-S with 3x3 kernels throughout and four levels, found by
-docs/benchmarks/faster_lite.sh. ESeg-Mobile: EfficientNet-Lite0, whose ImageNet weights are free, and P2."""
+docs/benchmarks/faster_lite.sh. ESeg-Mobile: EfficientNet-Lite0, whose ImageNet weights are free, and levels P2 to
+P6, fewer than the paper's, which carry better to drives never seen (docs/training)."""
 
 
 class Eseg(SegmentationNetwork):

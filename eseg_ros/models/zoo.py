@@ -54,8 +54,8 @@ MODELS: dict[str, Model] = {
     ),
     "eseg_mobile": Model(
         _eseg("eseg_mobile"),
-        3.15,
-        17.40,
+        3.06,
+        17.39,
         "few training frames: its encoder starts from ImageNet; thin things, on a CPU too",
     ),
     "fast_scnn": Model(FastScnn, 1.14, 6.71, "the least computing; the field's baseline"),

@@ -7,7 +7,7 @@ what the engine computes, and as long as frames are like those, also in training
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -54,25 +54,24 @@ def unfolded_weights(
     """
     layers = dict(folded.named_modules())
     convolutions = {
-        name: layers[name]
+        name: (module, layer)
         for name, module in network.named_modules()
-        if isinstance(module, ConvNorm) and isinstance(layers.get(name), nn.Conv2d)
+        if isinstance(module, ConvNorm) and isinstance(layer := layers.get(name), nn.Conv2d)
     }
-    moments = _output_moments(folded, convolutions, batches)
+    moments = _output_moments(folded, {name: layer for name, (_, layer) in convolutions.items()}, batches)
     own = network.state_dict()
     weights = {name: value for name, value in folded.state_dict().items() if name in own}
+    for name, (module, layer) in convolutions.items():
+        parts = _unfolded_convolution(module, layer, moments[name])
+        weights |= {f"{name}.{part}": value for part, value in parts.items()}
     for name, module in network.named_modules():
-        layer = layers.get(name)
-        if isinstance(module, ConvNorm) and isinstance(layer, nn.Conv2d):
-            parts = _unfolded_convolution(module, layer, moments[name])
-            weights |= {f"{name}.{part}": value for part, value in parts.items()}
-        elif isinstance(module, FastNormalizedSum | SoftmaxSum) and isinstance(layer, ConstantSum):
+        if isinstance(module, FastNormalizedSum | SoftmaxSum) and isinstance(layer := layers.get(name), ConstantSum):
             weights[f"{name}.weight"] = _unfolded_sum(module, layer)
     return {name: weights[name] for name in own if name in weights}
 
 
 def _output_moments(
-    folded: nn.Module, convolutions: dict[str, nn.Module], batches: Iterable[Tensor]
+    folded: nn.Module, convolutions: Mapping[str, nn.Module], batches: Iterable[Tensor]
 ) -> dict[str, Moments]:
     """Moments of what each convolution gives, its bias included."""
     sums: dict[str, tuple[Tensor, Tensor]] = {}

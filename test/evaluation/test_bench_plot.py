@@ -10,12 +10,14 @@ from eseg_ros.errors import UsageError
 from eseg_ros.evaluation.bench_plot import Point, accuracy_svg, bench_plot, pareto_front
 
 
-def configuration(engine: str, runtime: str, precision: str, ms: float, miou: float | None) -> dict[str, Any]:
+def configuration(
+    engine: str, runtime: str, precision: str, ms: float, miou: float | None, size: str = "480x360"
+) -> dict[str, Any]:
     return {
         "engine": engine,
         "runtime": runtime,
         "precision": precision,
-        "input": "480x360",
+        "input": size,
         "device": f"CPU, 2 threads, {runtime} 1.0",
         "latency_ms": {"median": ms},
         "score": None if miou is None else {"miou": miou},
@@ -58,6 +60,22 @@ def test_a_label_says_what_tells_the_points_apart() -> None:
     alone = bench_plot(report(configuration("street", "openvino", "fp32", 30, 0.66)))
     assert labels(alone) == {"street"}
     assert "OpenVINO; fp32; 480x360; medians of 10 rounds" in alone
+
+
+def test_an_engine_at_several_sizes_is_a_curve_that_its_fastest_point_names() -> None:
+    svg = bench_plot(
+        report(
+            configuration("small", "openvino", "fp32", 30, 0.66, "640x480"),
+            configuration("small", "openvino", "fp32", 16, 0.60),
+            configuration("large", "openvino", "fp32", 40, 0.70, "640x480"),
+        )
+    )
+    assert labels(svg) == {"small 480x360", "640x480", "large 640x480"}
+    (places,) = re.findall(r'class="curve" points="([^"]*)"', svg)
+    (left, low), (right, high) = (map(float, place.split(",")) for place in places.split())
+    assert left < right
+    assert low > high  # an SVG's y points down: the larger input is slower and more accurate
+    assert 'class="curve"' not in bench_plot(report(configuration("small", "openvino", "fp32", 30, 0.66)))
 
 
 def test_the_picture_is_whole_and_names_axes_machine_and_who_is_missing() -> None:

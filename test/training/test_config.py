@@ -65,6 +65,8 @@ def test_overrides_reach_nested_keys_and_list_positions() -> None:
         ("data.validate=[]", "data.validate: expected at least one set"),
         ("data.validate=[{name: a}, {name: a}]", "names must differ"),
         ("validate_every=7", "validate_every: expected a divisor of epochs"),
+        ("fixed_statistics=-1", r"fixed_statistics: expected 0 to epochs \(120\)"),
+        ("fixed_statistics=121", r"fixed_statistics: expected 0 to epochs \(120\)"),
         ("classes=moon", "classes: 'moon' is neither a file"),
         ("loss.class_weights=[1, 2]", "expected 11 numbers above 0, one for each class of camvid"),
         ("optimizer.nesterov=true", "needs name sgd"),

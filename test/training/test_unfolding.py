@@ -5,12 +5,14 @@ import torch
 from torch import nn
 
 from eseg_ros.errors import UsageError
+from eseg_ros.models.eseg import ESEG_CONFIGS
 from eseg_ros.models.layers import ConvNorm, FastNormalizedSum, StochasticDepth
 from eseg_ros.models.network import SegmentationNetwork
-from eseg_ros.models.zoo import build_model
+from eseg_ros.models.zoo import MODELS, build_model
 from eseg_ros.training.unfolding import unfolded_weights
 
-FAMILIES = ("eseg_lite_s", "eseg_s", "eseg_mobile", "fast_scnn", "mfaranet")
+FORMS_OF_ESEG = ("eseg_lite_s", "eseg_s", "eseg_mobile")
+FAMILIES = (*FORMS_OF_ESEG, *(model for model in MODELS if model not in ESEG_CONFIGS))
 CLASSES = 5
 
 
