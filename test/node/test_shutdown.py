@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,3 +58,16 @@ def test_a_signal_at_any_moment_of_the_start_ends_the_node(
     with capsys.disabled():
         print(f"\n{count} shutdowns within {seconds_to_active:.1f} s of starting; the slowest took {max(ends_s):.2f} s")
     assert not SHUTDOWNS or max(ends_s) <= LIMIT_S
+
+
+def test_the_end_of_the_interpreter_cannot_keep_the_node(
+    ros: RosGraph, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import atexit, time\natexit.register(time.sleep, 600)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    reports = ros.listen(DiagnosticArray, "/diagnostics")
+    process = start()
+    ros.until(lambda: reports and reports[-1].status[0].message == "active")
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=HANGS_AFTER_S)
+    assert process.returncode == 0, log
