@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,29 @@ def trained_on_val(path: Path) -> bool:
 @pytest.mark.parametrize("path", ENGINES, ids=lambda path: path.stem)
 def test_an_engines_name_says_whether_it_was_trained_on_val(path: Path) -> None:
     assert ("_trainval" in path.stem) is trained_on_val(path)
+
+
+@pytest.mark.parametrize("path", ENGINES, ids=lambda path: path.stem)
+def test_the_documents_have_the_figures_of_the_manifest(path: Path) -> None:
+    manifest = load_engine(path).manifest
+    score = manifest.scores.get("camvid/val")
+    shown = table_rows(ROOT / "README.md").get(path.stem)
+    if shown is not None and score is not None:
+        assert f"{score['miou']:.3f}" in shown
+    verified = manifest.parity.get("camvid/val")
+    if verified is not None and score is not None:
+        assert table_rows(ROOT / "docs" / "quantization.md").get(path.stem) == [
+            f"{100 * verified['agreement']:.2f} %",
+            f"{100 * verified['worst_frames'][0]['agreement']:.2f} %",
+            f"{100 * score['miou']:.2f}",
+            f"{100 * score['miou'] + verified['miou_drop']:.2f}",
+        ]
+
+
+def table_rows(document: Path) -> dict[str, list[str]]:
+    """First name in backquotes of a table's row -> its other cells."""
+    rows = re.findall(r"^\| `(\w+)`[^|]*\|(.*)\|$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
 
 
 @pytest.mark.skipif(not CAMVID_ROOT.is_dir(), reason=f"CamVid is not at {CAMVID_ROOT}")
