@@ -29,6 +29,7 @@ def test_the_engines_that_the_readme_names_are_shipped() -> None:
         "eseg_lite_s_street",
         "eseg_lite_s_camvid",
         "eseg_lite_s_camvid_trainval",
+        "eseg_lite_fast_camvid",
         "eseg_lite_m_camvid_fp16",
         "eseg_lite_m_camvid_trainval_fp16",
         "eseg_mobile_camvid",
