@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from eseg_ros.models.layers import (
     ConvNorm,
@@ -56,6 +57,7 @@ def test_a_dilated_depthwise_convolution_learns_in_bf16_what_it_learns_in_float(
     for bf16 in (False, True):
         torch.manual_seed(0)
         layer = ConvNorm(64, 64, 3, groups=64, dilation=4)
+        convert_conv2d_weight_memory_format(layer, torch.channels_last)
         image = torch.randn(2, 64, 24, 32).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             output = layer(image)
