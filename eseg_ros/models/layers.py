@@ -74,8 +74,8 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
         if self.training and x.device.type == "cpu" and self.conv.groups > 1 and max(self.conv.dilation) > 1:
-            # With channels last, in weights or images, PyTorch 2.13 reads this layer's gradient in bf16 from memory that
-            # nobody wrote.
+            # With channels last, of weights or images, PyTorch 2.13 reads this layer's gradient in bf16 from memory
+            # that nobody wrote.
             with torch.autocast("cpu", enabled=False):
                 x = self.conv(x.float())
         else:

