@@ -32,6 +32,7 @@ def test_the_engines_that_the_readme_names_are_shipped() -> None:
         "eseg_lite_fast_camvid",
         "eseg_lite_m_camvid_fp16",
         "eseg_lite_m_camvid_trainval_fp16",
+        "fast_scnn_camvid",
         "eseg_mobile_camvid",
         "eseg_mobile_camvid_trainval",
     }
