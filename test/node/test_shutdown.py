@@ -71,3 +71,29 @@ def test_the_end_of_the_interpreter_cannot_keep_the_node(
     process.send_signal(signal.SIGINT)
     _, log = process.communicate(timeout=HANGS_AFTER_S)
     assert process.returncode == 0, log
+
+
+SWALLOWING_IMPORT = """
+import os, signal, sys, time
+
+class Swallowing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "rclpy":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
+            except KeyboardInterrupt:
+                pass
+
+sys.meta_path.insert(0, Swallowing())
+"""
+
+
+def test_an_import_that_swallows_an_interrupt_cannot_keep_the_node(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SWALLOWING_IMPORT)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    process = start()
+    _, log = process.communicate(timeout=HANGS_AFTER_S)
+    assert process.returncode == -signal.SIGINT, log
