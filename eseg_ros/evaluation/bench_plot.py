@@ -113,7 +113,8 @@ def _label(result: Mapping[str, Any], scored: Sequence[Mapping[str, Any]]) -> st
     """The engine, and what tells its configurations apart but for the input size."""
     own = [_words(result, key) for key in ("runtime", "precision") if not _shared(scored, key)]
     own = [words for words in own if not result["engine"].endswith(f"_{words}")]
-    return " ".join([result["engine"], *([f"({', '.join(own)})"] if own else [])])
+    engine = result["engine"].removesuffix(f"_{result['input']}")  # fitted to that size by `bench`
+    return " ".join([engine, *([f"({', '.join(own)})"] if own else [])])
 
 
 def _shared(scored: Sequence[Mapping[str, Any]], key: str) -> str:

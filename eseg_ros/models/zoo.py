@@ -50,7 +50,7 @@ MODELS: dict[str, Model] = {
     "eseg_m": Model(_eseg("eseg_m"), 19.99, 110.33, "labeling offline, teaching smaller ones"),
     "eseg_l": Model(_eseg("eseg_l"), 70.50, 339.77, "as eseg_m, where accuracy is all that counts"),
     "eseg_lite_fast": Model(
-        _eseg("eseg_lite_fast"), 1.72, 9.94, "where ESeg-Lite-S is too slow: two thirds of its time"
+        _eseg("eseg_lite_fast"), 1.72, 9.94, "as accurate as ESeg-Lite-S in two thirds of its time"
     ),
     "eseg_mobile": Model(
         _eseg("eseg_mobile"),

@@ -66,7 +66,7 @@ def test_an_engine_at_several_sizes_is_a_curve_that_its_fastest_point_names() ->
     svg = bench_plot(
         report(
             configuration("small", "openvino", "fp32", 30, 0.66, "640x480"),
-            configuration("small", "openvino", "fp32", 16, 0.60),
+            configuration("small_480x360", "openvino", "fp32", 16, 0.60),
             configuration("large", "openvino", "fp32", 40, 0.70, "640x480"),
         )
     )
