@@ -23,19 +23,21 @@ CAMVID_ROOT = ROOT.parent / "shared" / "datasets" / "camvid"
 UNSEEN_SEED = 1_000_000
 """Far from the seeds that the recipes render with."""
 
+NAMED_BY_README = {
+    "eseg_lite_s_street",
+    "eseg_lite_s_camvid",
+    "eseg_lite_s_camvid_trainval",
+    "eseg_lite_fast_camvid",
+    "eseg_lite_m_camvid_fp16",
+    "eseg_lite_m_camvid_trainval_fp16",
+    "fast_scnn_camvid",
+    "eseg_mobile_camvid",
+    "eseg_mobile_camvid_trainval",
+}
+
 
 def test_the_engines_that_the_readme_names_are_shipped() -> None:
-    assert {path.stem for path in ENGINES} >= {
-        "eseg_lite_s_street",
-        "eseg_lite_s_camvid",
-        "eseg_lite_s_camvid_trainval",
-        "eseg_lite_fast_camvid",
-        "eseg_lite_m_camvid_fp16",
-        "eseg_lite_m_camvid_trainval_fp16",
-        "fast_scnn_camvid",
-        "eseg_mobile_camvid",
-        "eseg_mobile_camvid_trainval",
-    }
+    assert {path.stem for path in ENGINES} >= NAMED_BY_README
 
 
 @pytest.mark.parametrize("path", ENGINES, ids=lambda path: path.stem)
@@ -64,9 +66,8 @@ def test_an_engines_name_says_whether_it_was_trained_on_val(path: Path) -> None:
 def test_the_documents_have_the_figures_of_the_manifest(path: Path) -> None:
     manifest = load_engine(path).manifest
     score = manifest.scores.get("camvid/val")
-    shown = table_rows(ROOT / "README.md").get(path.stem)
-    if shown is not None and score is not None:
-        assert f"{score['miou']:.3f}" in shown
+    if path.stem in NAMED_BY_README and score is not None:
+        assert f"{score['miou']:.3f}" in table_rows(ROOT / "README.md")[path.stem]
     verified = manifest.parity.get("camvid/val")
     if verified is not None and score is not None:
         assert table_rows(ROOT / "docs" / "quantization.md").get(path.stem) == [

@@ -5,7 +5,7 @@
 #   docs/benchmarks/faster_lite.sh search      a short training of the promising ones    -> runs/search_*
 #   docs/benchmarks/faster_lite.sh accuracy    the winner beside ESeg-Lite-S, all sizes  -> resolution.json, .svg
 #
-# Needs CamVid below ../shared/datasets and an otherwise idle machine; about 3, 20 and 4 minutes on two CPU cores.
+# Needs CamVid below ../shared/datasets and an otherwise idle machine; about 3, 16 and 2 minutes on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 lite=eseg_lite_s

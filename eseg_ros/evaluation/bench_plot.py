@@ -97,15 +97,15 @@ def _points(scored: Sequence[Mapping[str, Any]]) -> list[Point]:
     curves: dict[str, list[Mapping[str, Any]]] = {}
     for result in sorted(scored, key=lambda result: float(result["latency_ms"]["median"])):
         curves.setdefault(_label(result, scored), []).append(result)
+    sizes_differ = not _shared(scored, "input")
     points = []
     for label, results in curves.items():
-        several = len({result["input"] for result in results}) > 1
+        curve = label if len({result["input"] for result in results}) > 1 else ""
         for place, result in enumerate(results):
-            size = result["input"] if several or not _shared(scored, "input") else ""
-            name = " ".join([*([label] if place == 0 or not several else []), *([size] if size else [])])
-            points.append(
-                Point(name, result["latency_ms"]["median"], result["score"]["miou"], label if several else "")
-            )
+            engine = "" if curve and place > 0 else label
+            size = result["input"] if sizes_differ else ""
+            name = " ".join(word for word in (engine, size) if word)
+            points.append(Point(name, result["latency_ms"]["median"], result["score"]["miou"], curve))
     return points
 
 
@@ -167,10 +167,13 @@ def accuracy_svg(points: Sequence[Point], title: str, x_label: str, y_label: str
         f"<title>{html.escape(point.label)}: {point.latency_ms:.1f} ms, {100 * point.accuracy:.1f} %</title></circle>"
         for point, (x, y) in zip(points, places, strict=True)
     )
+    joined: dict[str, list[tuple[float, float]]] = {}
+    for point, place in sorted(zip(points, places, strict=True), key=lambda item: item[1]):
+        if point.curve:
+            joined.setdefault(point.curve, []).append(place)
     curves = "".join(
-        f'<polyline class="curve" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in sorted(curve))}"/>'
-        for name in dict.fromkeys(point.curve for point in points if point.curve)
-        for curve in [[place for point, place in zip(points, places, strict=True) if point.curve == name]]
+        f'<polyline class="curve" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in curve)}"/>'
+        for curve in joined.values()
     )
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     below = "".join(

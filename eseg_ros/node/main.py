@@ -11,7 +11,7 @@ from typing import NoReturn
 
 SPIN_PERIOD_S = 0.2
 GRACE_S = 3.0
-"""A node ends within a second of a signal."""
+"""From a signal to the watchdog: a node that is well ends within a second."""
 _MIB = 1 << 20
 _MALLOC_SETTINGS = {  # glibc's malloc.h
     -3: 32 * _MIB,  # M_MMAP_THRESHOLD: images come from the heap

@@ -60,11 +60,23 @@ def test_a_signal_at_any_moment_of_the_start_ends_the_node(
     assert not SHUTDOWNS or max(ends_s) <= LIMIT_S
 
 
+LINGERING_END = """
+import atexit, time
+
+atexit.register(time.sleep, 600)
+"""
+
+
+def run_before_all(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every Python process that starts from now on run `code` first."""
+    (folder / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{os.environ.get('PYTHONPATH', '')}")
+
+
 def test_the_end_of_the_interpreter_cannot_keep_the_node(
     ros: RosGraph, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import atexit, time\natexit.register(time.sleep, 600)\n")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    run_before_all(LINGERING_END, tmp_path, monkeypatch)
     reports = ros.listen(DiagnosticArray, "/diagnostics")
     process = start()
     ros.until(lambda: reports and reports[-1].status[0].message == "active")
@@ -92,8 +104,7 @@ sys.meta_path.insert(0, Swallowing())
 def test_an_import_that_swallows_an_interrupt_cannot_keep_the_node(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(SWALLOWING_IMPORT)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    run_before_all(SWALLOWING_IMPORT, tmp_path, monkeypatch)
     process = start()
     _, log = process.communicate(timeout=HANGS_AFTER_S)
     assert process.returncode == -signal.SIGINT, log

@@ -37,7 +37,9 @@ def unfolded(network: SegmentationNetwork, model: str, images: torch.Tensor) -> 
     fresh = build_model(model, CLASSES)
     deployed = network.deploy()
     missing = fresh.load_state_dict(unfolded_weights(fresh, deployed, [images]), strict=False).missing_keys
-    engine_layers = tuple({f"{name.rpartition('.')[0]}." for name in deployed.state_dict()})
+    engine_layers = tuple(
+        f"{name.rpartition('.')[0]}." for name, _ in (*deployed.named_parameters(), *deployed.named_buffers())
+    )
     assert not [name for name in missing if name.startswith(engine_layers)], missing
     return fresh
 
