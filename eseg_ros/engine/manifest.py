@@ -79,6 +79,8 @@ class EngineManifest:
         training: how it was trained: data, recipe, epochs, versions; for people, read by no code.
         scores: data set and split -> {"miou", "pixel_accuracy", "per_class_iou", "frames", "command"}.
         parity: the export's comparison with PyTorch.
+        temperature: by which the logits are divided before the softmax that gives the confidence (temperature scaling,
+            Guo et al., ICML 2017); fitted on validation frames. 1 leaves the network's own confidence.
         schema: version of this layout.
     """
 
@@ -94,6 +96,7 @@ class EngineManifest:
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
     schema: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -111,6 +114,7 @@ class EngineManifest:
             "3 values each",
         )
         _expect(all(s > 0 for s in self.input.std), "input.std", self.input.std, "values above 0")
+        _expect(0 < self.temperature < float("inf"), "temperature", self.temperature, "a number above 0")
         _expect(self.output.kind == "logits", "output.kind", self.output.kind, "logits")
         _expect(Path(self.onnx_file).name == self.onnx_file, "onnx_file", self.onnx_file, "a bare file name")
 
